@@ -1,0 +1,6 @@
+"""From a checkout, `python cli.py` is `prompt2model`."""
+
+from prompt2model.cli import main
+
+if __name__ == "__main__":
+    main()

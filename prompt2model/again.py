@@ -1,0 +1,103 @@
+"""One stage of a run, made again: with other settings, on other rows, or in another format."""
+
+import os
+from pathlib import Path
+
+from prompt2model import store
+from prompt2model.config import Config
+from prompt2model.errors import DataError
+from prompt2model.pipeline import Run, stage_key
+from prompt2model.records import Artifact, Example, Report, Splits, Student
+from prompt2model.rows import read_rows
+from prompt2model.stages.evaluate import evaluate
+from prompt2model.stages.export import export
+from prompt2model.teachers import open_teacher
+from prompt2model.twins import Twins
+
+
+def is_run(folder: Path) -> bool:
+    """Whether rows have been prepared in the folder, so that a student can be trained there."""
+    return (folder / "split.json").is_file()
+
+
+def settings_of(folder: Path) -> Path | None:
+    """The file of the settings that the run was last made with."""
+    path = folder / "settings.toml"
+    return path if path.is_file() else None
+
+
+def train_again(folder: Path, config: Config) -> Student:
+    """A student trained on the run's rows; read back when these settings have made the one that is there.
+
+    Works in several processes at once (`accelerate launch`). What was measured of an earlier student is forgotten.
+    """
+    from prompt2model.stages.train import train  # torch and transformers take seconds to import
+
+    run = Run(folder)
+    splits, base = run.splits, run.found.base
+    key = stage_key("train", (run.task, splits, base, config.train, config.seed))
+    if store.is_made(folder, "train", Student, depends_on=key):
+        return run.trained
+    student = train(run.task, splits, base, config.train, folder=folder / "student", seed=config.seed)
+    if is_main_process():
+        for stale in ("evaluate.json", "export.json", "report.html"):
+            (folder / stale).unlink(missing_ok=True)
+        store.once(folder, "train", Student, lambda: student, depends_on=key)
+    return student
+
+
+def evaluate_again(folder: Path, config: Config, test_data: str = "") -> Report:
+    """The run's student measured again: on the run's own test rows, which also renews its report, or on other ones.
+
+    Rows of `test_data` that the student has learned from, or their near twins, are left out and counted.
+    """
+    run = Run(folder)
+    splits, teacher = run.splits, None
+    if config.evaluate.teacher:
+        teacher = open_teacher(config.teacher, budget_usd=config.budget_usd, book=folder / "spent.jsonl")
+    if test_data:
+        splits, note = _measured_on(test_data, run, config)
+        measured = evaluate(run.task, splits, run.trained, config.evaluate, teacher=teacher, seed=config.seed)
+        return measured.model_copy(update={"notes": (*measured.notes, *note)})
+    measured = evaluate(run.task, splits, run.trained, config.evaluate, teacher=teacher, seed=config.seed)
+    depends_on = (run.task, splits.test, run.trained, config.evaluate, teacher and teacher.name, config.seed)
+    key = stage_key("evaluate", depends_on)
+    (folder / "evaluate.json").unlink(missing_ok=True)
+    store.once(folder, "evaluate", Report, lambda: measured, depends_on=key)
+    run.write_page()
+    return measured
+
+
+def export_again(folder: Path, config: Config, out: Path) -> Artifact:
+    """The run's student and its card in the folder `out`."""
+    run = Run(folder)
+    made_of = (run.task, run.found, run.made, run.splits, run.trained, run.report)
+    return export(*made_of, config.export, folder=out)
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that writes and speaks, where `accelerate launch` or `torchrun` started several."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _measured_on(test_data: str, run: Run, config: Config) -> tuple[Splits, tuple[str, ...]]:
+    given = read_rows(test_data, run.task, config.retrieve)
+    rows, seen = _unseen(given.examples, (*run.splits.train, *run.splits.validation), config.split.near_twin)
+    if not rows:
+        raise DataError(
+            f"The student has learned from every row of {test_data}, or from its near twin.",
+            hint="Measure it on rows that it has not seen.",
+        )
+    notes = [f"{seen} test rows were left out: the student has learned from them, or from a near twin."] if seen else []
+    notes += [f"{count} rows of {test_data} were left out: {reason}." for reason, count in given.dropped.items()]
+    return run.splits.model_copy(update={"test": rows}), (*given.notes, *notes)
+
+
+def _unseen(
+    rows: tuple[Example, ...], learned: tuple[Example, ...], near_twin: float
+) -> tuple[tuple[Example, ...], int]:
+    twins = Twins(near_twin)
+    for row in learned:
+        twins.add(row.input)
+    kept = tuple(row for row in rows if twins.find(row.input) is None)
+    return kept, len(rows) - len(kept)

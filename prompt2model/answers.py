@@ -1,0 +1,89 @@
+"""A task's answers from anything that answers: labels by their likelihood, or a text that is read as one."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prompt2model import progress
+from prompt2model.questions import answer_request
+from prompt2model.records import Message, Reply, TaskSpec
+from prompt2model.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer to the task, or the reason why there is none."""
+
+    text: str
+    """For a classification a label, or the text as it came when it names no label or several."""
+    probability: float | None = None
+    """Of the answer, among all labels; none where the model only writes."""
+    is_readable: bool = True
+    """Whether the text is a label; always so when the task is not a classification."""
+    failure: str = ""
+    tokens: int = 0
+    """Read and written."""
+    cached: bool = False
+
+
+def ask(
+    task: TaskSpec, conversations: Sequence[tuple[Message, ...]], teacher: Teacher, *, max_tokens: int, what: str
+) -> list[Answer]:
+    """One answer for each conversation, the likeliest: same question, same answer. `what` names the progress bar.
+
+    Raises TeacherError when the teacher cannot be had at all; a single failed request is an answer with a failure.
+    """
+    requests = [answer_request(task, asked, can=teacher.can, max_tokens=max_tokens) for asked in conversations]
+    found: dict[int, Answer] = {}
+    with progress.task(what, total=len(requests)) as advance:
+        for group in teacher.answer(requests):
+            found.update((index, _read(reply, requests[index].choices, task.labels)) for index, reply in group)
+            advance(len(group))
+    return [found[index] for index in range(len(requests))]
+
+
+def read_label(text: str, labels: Sequence[str]) -> str | None:
+    """The label that the text is or, failing that, the only one that it names; none where that is not clear."""
+    for plain in (str.strip, _folded, _bare):
+        same = [label for label in labels if plain(label) and plain(label) == plain(text)]
+        if len(same) == 1:
+            return same[0]
+    named = _named(text, labels)
+    return named.pop() if len(named) == 1 else None
+
+
+def softmax(logprobs: Sequence[float]) -> list[float]:
+    """Probabilities that sum to one, in the proportion of the likelihoods."""
+    top = max(logprobs)
+    weights = [math.exp(logprob - top) for logprob in logprobs]
+    return [weight / sum(weights) for weight in weights]
+
+
+def _read(reply: Reply, choices: Sequence[str], labels: Sequence[str]) -> Answer:
+    tokens = reply.tokens_in + reply.tokens_out
+    if reply.finish in ("failed", "filtered"):
+        return Answer("", failure=reply.failure or reply.finish, tokens=tokens, cached=reply.cached)
+    if choices:
+        probability, text = max(zip(softmax(reply.logprobs), choices, strict=True), key=lambda pair: pair[0])
+        return Answer(text, probability=probability, tokens=tokens, cached=reply.cached)
+    label = read_label(reply.text, labels) if labels else None
+    text = label if label is not None else reply.text.strip()
+    return Answer(text, is_readable=not labels or label is not None, tokens=tokens, cached=reply.cached)
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _bare(text: str) -> str:
+    """Words only: no quotes, full stops or asterisks."""
+    return re.sub(r"[\W_]+", " ", text.casefold()).strip()
+
+
+def _named(text: str, labels: Sequence[str]) -> set[str]:
+    """The labels that occur as whole words; of two that overlap ("toxic", "not toxic") the longer."""
+    known = {label.casefold(): label for label in labels}
+    longest_first = "|".join(re.escape(label) for label in sorted(known, key=len, reverse=True))
+    found = re.findall(rf"(?<!\w)(?:{longest_first})(?!\w)", text.casefold())
+    return {known[label] for label in found}

@@ -1,0 +1,161 @@
+"""build and demo: from a description to a model. What they need is imported when they are called: help is quick."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from prompt2model.cli import options as o
+from prompt2model.cli.screen import Screen
+from prompt2model.config import Config
+from prompt2model.description import read_description
+from prompt2model.errors import RunError
+
+if TYPE_CHECKING:
+    from prompt2model.pipeline import Run
+    from prompt2model.planning import Plan
+
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Say what would run: requests, tokens, minutes, money. Starts nothing.", metavar=""),
+]
+
+
+def build(
+    description: o.Description,
+    out: o.Out = None,
+    yes: o.Yes = False,
+    teacher: o.Teacher = None,
+    method: o.Method = None,
+    data: o.Data = None,
+    test_data: o.TestData = None,
+    base: o.Base = None,
+    budget: o.Budget = None,
+    count: o.Count = None,
+    epochs: o.Epochs = None,
+    lora_rank: o.LoraRank = None,
+    config: o.ConfigFile = None,
+    set_: o.SetTo = None,
+    seed: o.Seed = None,
+    as_json: o.AsJson = False,
+    quiet: o.Quiet = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Make a model: read the task, write examples, train, measure, export.
+
+    The same command again goes on where it was interrupted.
+    """
+    settings = o.configured(
+        config,
+        set_,
+        teacher=teacher,
+        budget_usd=budget,
+        seed=seed,
+        retrieve__data=data,
+        retrieve__base=base,
+        generate__count=count,
+        split__test_data=test_data,
+        train__method=method,
+        train__epochs=epochs,
+        train__lora_rank=lora_rank,
+    )
+    text = read_description(description, max_characters=settings.parse.max_characters)
+    _run(text, settings, out, yes=yes, as_json=as_json, quiet=quiet, dry_run=dry_run)
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The run's folder.", metavar="FOLDER")] = Path("runs/demo"),
+    config: o.ConfigFile = None,
+    set_: o.SetTo = None,
+    as_json: o.AsJson = False,
+    quiet: o.Quiet = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Build the demo: a task of one sentence, measured on rows labelled by hand. No key, no GPU, no cost."""
+    from importlib.resources import as_file, files
+
+    from prompt2model.weights import DEFAULT_MODEL
+
+    with as_file(files("prompt2model").joinpath("demo")) as folder:
+        settings = o.configured(
+            config,
+            set_,
+            teacher=f"transformers:{DEFAULT_MODEL}",
+            retrieve__base=DEFAULT_MODEL,
+            split__test_data=str(folder / "test.jsonl"),
+            generate__count=300,
+            train__epochs=2,
+        )
+        text = read_description(folder / "task.md")
+        Screen(quiet=quiet).say(f"The task: {text.strip()}", "bold")
+        _run(text, settings, out, yes=False, as_json=as_json, quiet=quiet, dry_run=dry_run)
+
+
+def _run(text: str, config: Config, out: Path | None, *, yes: bool, as_json: bool, quiet: bool, dry_run: bool) -> None:
+    from prompt2model import pipeline
+    from prompt2model.cli.consent import accept_cost
+    from prompt2model.cli.telling import resumable, teller
+
+    screen, folder = Screen(quiet=quiet), out or pipeline.default_folder(text)
+    if dry_run:
+        _print_plan(text, config, folder, screen, as_json)
+        return
+    accept_cost(config, lambda: _plan(text, config, folder, asks_hub=False).steps, screen, yes=yes)
+    with resumable(screen, str(folder)):
+        run = pipeline.build(text, out=folder, config=config, listener=teller(screen))
+    if as_json:
+        screen.print_json(_summary(run))
+    else:
+        _print_end(run, screen)
+
+
+def _plan(text: str, config: Config, folder: Path, *, asks_hub: bool = True) -> "Plan":
+    from prompt2model.planning import plan  # loads torch
+
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file, not a folder.", hint="Choose another with --out.")
+    return plan(text, config, folder, asks_hub=asks_hub)
+
+
+def _print_plan(text: str, config: Config, folder: Path, screen: Screen, as_json: bool) -> None:
+    from prompt2model import show
+
+    with screen.working(silently=True):
+        planned = _plan(text, config, folder)
+    if as_json:
+        screen.print_json(planned)
+        return
+    for line in show.plan_lines(planned):
+        screen.print(line)
+    screen.print("")
+    screen.print(show.plan_table(planned))
+
+
+def _summary(run: "Run") -> dict[str, Any]:
+    """The run for a program; the whole records are in its folder."""
+    from prompt2model import show
+
+    return {
+        "folder": str(run.folder),
+        "model": str(run.artifact.folder),
+        "size_bytes": show.folder_bytes(run.artifact.folder),
+        "task": run.task.model_dump(mode="json"),
+        "student": run.trained.model_dump(mode="json", exclude={"losses", "history"}),
+        "rows": {name: len(getattr(run.splits, name)) for name in ("train", "validation", "test")},
+        "spent": run.made.spent.model_dump(mode="json"),
+        "measured": [one.model_dump(mode="json") for one in run.report.measured],
+        "notes": list(run.report.notes),
+    }
+
+
+def _print_end(run: "Run", screen: Screen) -> None:
+    from prompt2model import show
+    from prompt2model.cli.telling import print_report, short
+
+    screen.say("")
+    print_report(run.report, screen)
+    model, page = run.artifact.folder, run.folder / "report.html"
+    screen.print(f"\nmodel   {short(model)} ({show.folder_bytes(model) / 1e6:.0f} MB)\nreport  {short(page)}")
+    screen.say("\nNext:")
+    for command in show.next_commands(Path(short(run.folder)), run.task):
+        screen.say(f"  {command}")

@@ -1,0 +1,52 @@
+"""Nothing that costs money starts before its price is on the screen, and somebody has agreed."""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from prompt2model.cli.screen import Screen
+from prompt2model.config import Config
+from prompt2model.errors import ConfigError
+from prompt2model.ledger import price, price_line
+from prompt2model.teachers import check_teacher, choose_teacher
+
+if TYPE_CHECKING:
+    from prompt2model.planning import Step
+
+
+def accept_cost(config: Config, steps: Callable[[], Iterable["Step"]], screen: Screen, *, yes: bool) -> None:
+    """Say who teaches and what `steps` may cost, and ask where that is money; a budget is consent up to it.
+
+    `steps` is called only when there is something to reckon. Raises ConfigError when nobody agrees.
+    """
+    check_teacher(config.teacher)
+    name, reason = choose_teacher(config.teacher)
+    screen.say(f"Teacher: {name} ({reason}); {price_line(name)}.", "dim")
+    known = price(name)
+    if known is not None and not (known.input or known.output):
+        return
+    cost = _cost(name, steps, screen)
+    if not cost:
+        return
+    if not (yes or config.budget_usd or screen.is_interactive):
+        raise ConfigError(
+            f"{name} costs money, and nobody has agreed to that. {cost}",
+            hint="--yes accepts it, --budget 5 lets it cost 5 US dollars at most, --teacher transformers:… is free.",
+        )
+    screen.say(cost)
+    if not (yes or config.budget_usd or screen.accept("Go on?")):
+        raise ConfigError("Nothing was started.", hint="--budget 5 sets a limit; build --dry-run shows what would run.")
+
+
+def _cost(name: str, steps: Callable[[], Iterable["Step"]], screen: Screen) -> str:
+    """What it comes to, in words; nothing when it is free."""
+    from prompt2model.planning import is_paid  # loads torch
+
+    if not is_paid(name):
+        return ""
+    with screen.working(silently=True):
+        planned = list(steps())
+    requests = sum(step.most_requests for step in planned)
+    usd, most_usd = sum(step.usd for step in planned), sum(step.most_usd for step in planned)
+    if most_usd:
+        return f"That is about ${usd:.2f}, and ${most_usd:.2f} at most, for up to {requests:,} requests."
+    return f"That is up to {requests:,} requests at a price that is not known." if requests else ""

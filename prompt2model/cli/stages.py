@@ -1,0 +1,174 @@
+"""parse, models, datasets, generate: the first stages alone. What they need is imported when they are called."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prompt2model.cli import options as o
+from prompt2model.cli.screen import Screen
+from prompt2model.config import Config
+from prompt2model.description import read_description
+from prompt2model.errors import RunError
+
+if TYPE_CHECKING:
+    from prompt2model.planning import Step
+    from prompt2model.records import Example, Found, Ranked, TaskSpec
+    from prompt2model.teacher import Teacher
+
+Helper = Annotated[
+    str | None,
+    typer.Option(
+        "--teacher", help="Who helps to understand the task; nobody by default, build may ask.", metavar="NAME"
+    ),
+]
+
+
+def parse(
+    description: o.Description,
+    teacher: Helper = None,
+    yes: o.Yes = False,
+    config: o.ConfigFile = None,
+    set_: o.SetTo = None,
+    as_json: o.AsJson = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Show how a description is understood: instruction, kind, labels, examples, metric."""
+    from prompt2model import show
+
+    settings, screen = o.configured(config, set_, teacher=teacher), Screen(quiet=quiet)
+    task, _ = _read(description, settings, teacher is not None, screen, yes)
+    screen.print_json(task) if as_json else screen.print(show.task_table(task))
+
+
+def models(
+    description: o.Description,
+    teacher: Helper = None,
+    yes: o.Yes = False,
+    limit: o.Limit = 10,
+    config: o.ConfigFile = None,
+    set_: o.SetTo = None,
+    as_json: o.AsJson = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Rank base models for a task, with the reasons, and which are at hand."""
+    settings, screen = o.configured(config, set_, teacher=teacher), Screen(quiet=quiet)
+    found = _found(description, settings, teacher is not None, screen, yes)
+    _print_ranking(found.models[:limit], found, screen, as_json)
+
+
+def datasets(
+    description: o.Description,
+    teacher: Helper = None,
+    yes: o.Yes = False,
+    limit: o.Limit = 10,
+    config: o.ConfigFile = None,
+    set_: o.SetTo = None,
+    as_json: o.AsJson = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Rank data sets for a task, with the reasons."""
+    settings, screen = o.configured(config, set_, teacher=teacher), Screen(quiet=quiet)
+    found = _found(description, settings, teacher is not None, screen, yes)
+    _print_ranking(found.datasets[:limit], found, screen, as_json)
+
+
+def generate(
+    description: o.Description,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="A file; standard output by default.", metavar="FILE")
+    ] = None,
+    yes: o.Yes = False,
+    teacher: o.Teacher = None,
+    data: o.Data = None,
+    budget: o.Budget = None,
+    count: o.Count = None,
+    config: o.ConfigFile = None,
+    set_: o.SetTo = None,
+    seed: o.Seed = None,
+    quiet: o.Quiet = False,
+) -> None:
+    """Let the teacher write rows for a task, as JSON lines. What it has answered before is not asked again."""
+    from prompt2model.cli.consent import accept_cost
+    from prompt2model.cli.telling import resumable, teller
+    from prompt2model.records import Found
+    from prompt2model.stages.generate import generate as write
+    from prompt2model.stages.parse import parse as read
+    from prompt2model.stages.retrieve import retrieve
+    from prompt2model.teachers import open_teacher
+
+    settings = o.configured(
+        config, set_, teacher=teacher, budget_usd=budget, seed=seed, retrieve__data=data, generate__count=count
+    )
+    screen = Screen(quiet=quiet)
+    if out:
+        _check_writable(out)
+    text = read_description(description, max_characters=settings.parse.max_characters)
+    accept_cost(settings, lambda: _steps(text, settings, ("parse", "generate")), screen, yes=yes)
+    with resumable(screen, "the response cache"):
+        asked = open_teacher(settings.teacher, budget_usd=settings.budget_usd)
+        tell = teller(screen)
+        task = read(text, settings.parse, teacher=None if asked.is_local else asked)
+        tell("parse", task)
+        found = retrieve(task, settings.retrieve) if settings.retrieve.data else Found(base="")
+        made = write(task, found, settings.generate, teacher=asked, seed=settings.seed)
+        tell("generate", made)
+    _write_rows(made.examples, out, screen)
+
+
+def _read(
+    description: str, config: Config, is_helped: bool, screen: Screen, yes: bool
+) -> "tuple[TaskSpec, Teacher | None]":
+    """The task, and the teacher that was allowed to help."""
+    from prompt2model.cli.consent import accept_cost
+    from prompt2model.stages.parse import parse as read
+    from prompt2model.teachers import open_teacher
+
+    text, teacher = read_description(description, max_characters=config.parse.max_characters), None
+    if is_helped:
+        accept_cost(config, lambda: _steps(text, config, ("parse", "retrieve")), screen, yes=yes)
+        teacher = open_teacher(config.teacher, budget_usd=config.budget_usd)
+    with screen.working():
+        return read(text, config.parse, teacher=teacher), teacher
+
+
+def _found(description: str, config: Config, is_helped: bool, screen: Screen, yes: bool) -> "Found":
+    from prompt2model.stages.retrieve import retrieve
+
+    task, teacher = _read(description, config, is_helped, screen, yes)
+    with screen.working():
+        return retrieve(task, config.retrieve, teacher=teacher)
+
+
+def _steps(text: str, config: Config, stages: Sequence[str]) -> "list[Step]":
+    from prompt2model.planning import plan  # loads torch
+
+    planned = plan(text, config, Path(), asks_hub=False)
+    return [step for step in planned.steps if step.stage in stages]
+
+
+def _print_ranking(ranked: "Sequence[Ranked]", found: "Found", screen: Screen, as_json: bool) -> None:
+    from prompt2model import show
+
+    for note in found.notes:
+        screen.say(note, "dim")
+    screen.print_json(list(ranked)) if as_json else screen.print(show.ranking(ranked))
+
+
+def _check_writable(out: Path) -> None:
+    """Before hours of writing: whether the rows can be kept."""
+    try:
+        with out.open("a", encoding="utf-8"):
+            pass
+    except OSError as error:
+        raise RunError(f"{out} cannot be written: {error.strerror}.", hint="Choose another file with --out.") from error
+
+
+def _write_rows(rows: "Sequence[Example]", out: Path | None, screen: Screen) -> None:
+    if out is None:
+        for row in rows:
+            screen.print_line(row)
+        return
+    out.write_text("".join(f"{row.model_dump_json()}\n" for row in rows), encoding="utf-8")
+    screen.say(f"{len(rows)} rows in {out}")

@@ -1,0 +1,44 @@
+"""What commands tell while they work, and at the end."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prompt2model import pipeline, report, show
+from prompt2model.cli.screen import Screen
+from prompt2model.records import Record, Report
+
+
+def teller(screen: Screen) -> pipeline.Listener:
+    """Says a line for each stage as it is done, and its notes."""
+
+    def tell(stage: str, record: Record) -> None:
+        screen.say(f"{stage:<9} {show.stage_line(record)}")
+        for note in show.notes_of(record):
+            screen.say(f"{'':<9} {note}", "dim")
+
+    return tell
+
+
+@contextmanager
+def resumable(screen: Screen, where: str) -> Iterator[None]:
+    """Bars and log lines, and a word about what is kept when the work is interrupted."""
+    try:
+        with screen.working():
+            yield
+    except KeyboardInterrupt:
+        screen.say(f"\nInterrupted. What is done is kept in {where}: the same command goes on from there.")
+        raise
+
+
+def print_report(measured: Report, screen: Screen) -> None:
+    """The table, and what it says in words."""
+    if measured.measured:
+        screen.print(report.table(measured))
+    for note in measured.notes:
+        screen.print(note)
+
+
+def short(path: Path) -> str:
+    """The path from here, if it is below."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

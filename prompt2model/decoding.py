@@ -1,0 +1,243 @@
+"""Answers and likelihoods from a transformers model, many prompts at once.
+
+Written out rather than left to `model.generate` for three reasons: every row has a random generator of its own, so
+that its text does not depend on its neighbours; rows that have ended leave the batch, instead of being computed on
+as padding; and the likelihood of several answers shares one pass over the prompt.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache, EncoderDecoderCache
+
+from prompt2model.batches import Codec, pad
+
+WORTH_SHARING = 8
+"""Tokens of a common beginning from which one more forward pass is paid back."""
+
+WORTH_LEAVING = 0.75
+"""Share of rows that still write from which on the others leave the batch: it costs a copy of the cache."""
+
+
+@dataclass
+class Writing:
+    """One text in the making."""
+
+    prompt: tuple[int, ...]
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    tokens: list[int] = field(default_factory=list)
+    finished: bool = False
+    """Whether it came to its own end: EOS or a stop string."""
+
+    @property
+    def is_going(self) -> bool:
+        return not self.finished and len(self.tokens) < self.max_tokens
+
+    def draws(self) -> np.ndarray[Any, Any]:
+        """One uniform number for each token to come."""
+        return np.random.default_rng(self.seed).random(self.max_tokens)
+
+
+@torch.inference_mode()
+def write(model: Any, codec: Codec, texts: Sequence[Writing]) -> None:
+    """Fill in the tokens of all `texts`, as one batch."""
+    state = _State(model, codec, [text.prompt for text in texts])
+    live = list(texts)
+    draws = np.stack([np.pad(text.draws(), (0, max(t.max_tokens for t in texts) - text.max_tokens)) for text in texts])
+    for step in range(draws.shape[1]):
+        chosen = _choose(state.logits, live, torch.from_numpy(draws[:, step]))
+        for text, token in zip(live, chosen, strict=True):
+            if text.is_going:
+                _extend(text, token, codec)
+        going = [i for i, text in enumerate(live) if text.is_going]
+        if not going:
+            return
+        if len(going) <= WORTH_LEAVING * len(live):
+            live, draws, chosen = [live[i] for i in going], draws[going], [chosen[i] for i in going]
+            state.keep(going)
+        state.advance([[token] for token in chosen])
+
+
+@torch.inference_mode()
+def likelihoods(
+    model: Any, codec: Codec, prompts: Sequence[tuple[int, ...]], choices: Sequence[tuple[int, ...]]
+) -> Tensor:
+    """log p(choice | prompt), summed over the choice's tokens, in nats: (prompts, choices)."""
+    state = _State(model, codec, prompts, reuse=any(len(choice) > 1 for choice in choices))
+    state.allow_peeks()
+    first = state.logits.float().log_softmax(-1)  # (B, V)
+    columns = []
+    for choice in choices:
+        total = first[:, choice[0]]
+        if len(choice) > 1:
+            logits = state.peek(choice[:-1])  # (B, len - 1, V)
+            rest = torch.tensor(choice[1:], device=logits.device).expand(len(prompts), -1)
+            total = total + logits.float().log_softmax(-1).gather(2, rest[..., None]).squeeze(2).sum(1)
+        columns.append(total)
+    return torch.stack(columns, 1).cpu()
+
+
+def batches_by_length(lengths: Sequence[int], max_rows: int, max_tokens: int) -> Iterator[list[int]]:
+    """Indices in batches of similar length, longest first, each at most `max_rows` rows and `max_tokens` padded tokens.
+
+    The order is a pure function of the lengths, and a finished batch can be left out without changing the others.
+    """
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batch and (len(batch) == max_rows or (len(batch) + 1) * lengths[batch[0]] > max_tokens):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def common_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
+    """How many tokens all prompts begin with, the last token of the shortest not counted; 0 when it is not worth it."""
+    first, last = min(prompts), max(prompts)
+    most = min(len(prompt) for prompt in prompts) - 1
+    shared = next((i for i in range(most) if first[i] != last[i]), most)
+    return shared if shared >= WORTH_SHARING else 0
+
+
+class _State:
+    """A batch that is being decoded: its cache, and the logits of the next token."""
+
+    def __init__(self, model: Any, codec: Codec, prompts: Sequence[tuple[int, ...]], reuse: bool = True) -> None:
+        self.model = model
+        self.device = model.device
+        self.encoder: Any = None
+        if codec.architecture == "encoder-decoder":
+            self._encode(codec, prompts)
+        else:
+            self._prefill(codec, prompts, reuse)
+
+    def _encode(self, codec: Codec, prompts: Sequence[tuple[int, ...]]) -> None:
+        self.mask = pad([[1] * len(prompt) for prompt in prompts], 0).to(self.device)  # (B, T)
+        ids = pad(prompts, codec.pad).to(self.device)  # (B, T)
+        self.encoder = self.model.get_encoder()(input_ids=ids, attention_mask=self.mask)
+        self.cache: Any = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        self.positions = torch.zeros(len(prompts), 1, dtype=torch.long, device=self.device)
+        self.advance([[codec.start_token]] * len(prompts))
+
+    def _prefill(self, codec: Codec, prompts: Sequence[tuple[int, ...]], reuse: bool) -> None:
+        """Read the prompts. What all of them begin with is read once, and the cache copied to every row."""
+        shared = common_prefix(prompts) if len(prompts) > 1 else 0
+        self.cache = DynamicCache(config=self.model.config) if reuse or shared else None
+        if shared:
+            first = torch.tensor([prompts[0][:shared]], device=self.device)  # (1, shared)
+            self.model(input_ids=first, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
+            self.cache.batch_repeat_interleave(len(prompts))
+        rest = [prompt[shared:] for prompt in prompts]
+        real = pad([[1] * len(ids) for ids in rest], 0, left=True).to(self.device)  # (B, T)
+        positions = (real.cumsum(1) - 1).clamp(min=0) + shared  # (B, T)
+        self.mask = torch.cat([real.new_ones(len(prompts), shared), real], 1)  # (B, shared + T)
+        out = self.model(
+            input_ids=pad(rest, codec.pad, left=True).to(self.device),
+            attention_mask=self.mask,
+            position_ids=positions,
+            past_key_values=self.cache,
+            use_cache=self.cache is not None,
+            logits_to_keep=1,
+        )
+        self.positions = positions[:, -1:] + 1  # (B, 1), of the next token
+        self.logits = out.logits[:, -1]  # (B, V)
+
+    def advance(self, tokens: Sequence[Sequence[int]]) -> None:
+        """Read these tokens, the same number in every row."""
+        self.logits = self._forward(torch.tensor(tokens, device=self.device))[:, -1]
+
+    def allow_peeks(self) -> None:
+        """Keep what sliding windows and convolutions would forget, so that the cache can be taken back."""
+        if self.cache is not None:
+            self.cache.activate_past_recording()
+
+    def peek(self, tokens: Sequence[int]) -> Tensor:
+        """The logits after each of these tokens in every row, (B, len, V); the state stays as it was."""
+        positions, mask = self.positions, self.mask
+        logits = self._forward(torch.tensor(tokens, device=self.device).expand(len(positions), -1))
+        self.cache.crop(-len(tokens))
+        self.positions, self.mask = positions, mask
+        return logits
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows only."""
+        index = torch.tensor(rows, device=self.device)
+        self.cache.reorder_cache(index)  # what beam search calls: every kind of cache has it
+        self.mask, self.positions = self.mask[index], self.positions[index]
+        if self.encoder is not None:
+            self.encoder.last_hidden_state = self.encoder.last_hidden_state[index]
+
+    def _forward(self, ids: Tensor) -> Tensor:
+        if self.encoder is not None:
+            out = self.model(
+                encoder_outputs=self.encoder,
+                attention_mask=self.mask,
+                decoder_input_ids=ids,
+                past_key_values=self.cache,
+                use_cache=True,
+            )
+        else:
+            self.mask = torch.cat([self.mask, self.mask.new_ones(ids.shape)], 1)
+            positions = self.positions + torch.arange(ids.shape[1], device=self.device)  # (B, len)
+            out = self.model(
+                input_ids=ids,
+                attention_mask=self.mask,
+                position_ids=positions,
+                past_key_values=self.cache,
+                use_cache=True,
+            )
+            self.positions = positions[:, -1:] + 1
+        logits: Tensor = out.logits
+        return logits
+
+
+def _choose(logits: Tensor, texts: Sequence[Writing], draws: Tensor) -> list[int]:
+    """The next token of each row: the likeliest at temperature 0, else drawn by inverse transform sampling."""
+    temperature = torch.tensor([text.temperature for text in texts], device=logits.device)
+    greedy = logits.argmax(-1)
+    if not temperature.any():
+        return greedy.tolist()
+    scaled = logits.float() / temperature.clamp(min=1e-6)[:, None]
+    probabilities = _nucleus(scaled.softmax(-1), [text.top_p for text in texts])  # (B, V)
+    cumulative = probabilities.cumsum(-1, dtype=torch.float64)
+    target = draws.to(cumulative.device)[:, None] * cumulative[:, -1:]
+    drawn = torch.searchsorted(cumulative, target, right=True).squeeze(1).clamp(max=logits.shape[-1] - 1)
+    return torch.where(temperature > 0, drawn, greedy).tolist()
+
+
+def _nucleus(probabilities: Tensor, top_p: Sequence[float]) -> Tensor:
+    """Zero all but the fewest tokens that hold `top_p` of each row.
+
+    Holtzman et al., 2020, https://arxiv.org/abs/1904.09751.
+    """
+    if min(top_p) >= 1:
+        return probabilities
+    limit = torch.tensor(top_p, device=probabilities.device)[:, None]
+    most = min(1024, probabilities.shape[-1])  # sorting a whole vocabulary costs more than the model's own step
+    values, order = probabilities.topk(most, -1)
+    if (values.sum(-1, keepdim=True) < limit).any():
+        values, order = probabilities.sort(-1, descending=True)
+    before = values.cumsum(-1) - values
+    outside = before >= limit
+    outside[..., 0] = False  # the likeliest stays, even at top_p = 0
+    values = values.masked_fill(outside, 0)
+    return torch.zeros_like(probabilities).scatter_(-1, order, values)
+
+
+def _extend(text: Writing, token: int, codec: Codec) -> None:
+    if token in codec.ends:
+        text.finished = True
+        return
+    text.tokens.append(token)
+    if text.stop:
+        so_far = codec.text(text.tokens)
+        text.finished = any(stop in so_far for stop in text.stop)

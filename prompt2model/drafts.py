@@ -1,0 +1,148 @@
+"""Drafts: what a teacher is shown when it is to write an input, and the input read out of its reply."""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from math import ceil
+from random import Random
+
+from prompt2model.prompts import render
+from prompt2model.records import Dropped, Example, Message, Reply, Request, TaskSpec
+from prompt2model.strategies import Round
+from prompt2model.twins import normalise
+
+ECHO_WORDS = 4
+"""From so many words on, a text that stands in the prompt is copied from there, not written."""
+
+SAME_SHOTS = 32
+"""Requests in a row that show the same examples: a local model reads what they have in common once."""
+
+SHORTEST_LIMIT = 64
+"""Tokens that a local model may always write."""
+
+LOCAL_TOP_P = 0.9
+"""The unlikeliest tenth of the tokens is not drawn: small models lose the thread at the first odd word."""
+
+
+def hint(rng: Random) -> str:
+    """One suggestion of each aspect in templates/generate/hints.j2, so that hardly two prompts ask for the same."""
+    aspects: dict[str, list[str]] = defaultdict(list)
+    for line in render("generate/hints.j2").splitlines():
+        aspect, _, suggestion = line.partition(": ")
+        aspects[aspect].append(suggestion)
+    return "; ".join(rng.choice(suggestions) for suggestions in aspects.values())
+
+
+def shown(pool: Sequence[Example], count: int, rng: Random, label: str | None = None) -> list[Example]:
+    """Up to `count` rows of the pool, the user's first; with a label, half of them have it and stand last."""
+    if label is None:
+        return _draw(pool, count, rng)
+    same = _draw([row for row in pool if row.output == label], ceil(count / 2), rng)
+    others = _draw([row for row in pool if row.output != label], count - len(same), rng)
+    return [*others, *same]
+
+
+def draft_request(prompt: tuple[Message, ...], round: Round) -> Request:
+    """The prompt as a request that is answered differently each time it is drawn.
+
+    A text that a model goes on with ends where the next item of the list would begin.
+    """
+    continues = prompt[-1].role == "assistant"
+    teacher, config = round.teacher, round.config
+    return Request(
+        messages=prompt,
+        continues=continues,
+        stop=(_end_of_input(round.task),) if continues else (),
+        max_tokens=min(config.max_tokens, _most_tokens(round.task)) if continues else config.max_tokens,
+        temperature=config.temperature,
+        top_p=LOCAL_TOP_P if teacher.is_local else 1.0,
+        seed=round.rng.getrandbits(31),
+    )
+
+
+def _most_tokens(task: TaskSpec) -> int:
+    """A token for each character of the longest input shown, which is plenty: a weak model may never find an end."""
+    return max([SHORTEST_LIMIT, *(len(example.input) for example in task.examples)])
+
+
+def read_draft(reply: Reply, request: Request, task: TaskSpec) -> str | Dropped:
+    """The input that the reply holds, or why it holds none."""
+    if reply.finish in ("failed", "filtered"):
+        return Dropped(reason=reply.failure or f"the teacher's reply was {reply.finish}")
+    whole = _without_wrapping(reply.text, task)
+    text = _first_block(whole, task)
+    for reason, is_so in (
+        ("empty reply", not text),
+        ("cut off", reply.finish == "length" and text == whole),
+        ("says its label", _says_a_label(text, task.labels)),
+        ("copied from the prompt", _is_echo(text, request, task)),
+    ):
+        if is_so:
+            return Dropped(reason=reason, text=reply.text)
+    return text
+
+
+def _draw(rows: Sequence[Example], count: int, rng: Random) -> list[Example]:
+    users = [row for row in rows if row.is_real]
+    written = [row for row in rows if not row.is_real]
+    first = rng.sample(users, min(count, len(users)))
+    return first + rng.sample(written, min(count - len(first), len(written)))
+
+
+_FENCE = re.compile(r"^```\w*\n(.*?)(?:\n```.*)?$", re.DOTALL)
+_MARKER = re.compile(r"^(?:[-*•]|\(?\d{1,3}[.)])\s+")
+_NAME = re.compile(r"^[*_]*(?:new |example |the )?(?:input|text|example|sentence)(?: \d+)?[*_]*\s*[:：][*_]*\s*", re.I)
+_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "„": "“", "「": "」", "`": "`"}
+
+
+def _without_wrapping(text: str, task: TaskSpec) -> str:
+    """The text without a code fence, a line that announces it, a list marker, its field's name and quotes around it."""
+    text = _FENCE.sub(r"\1", text.strip()).strip()
+    announcement, newline, rest = text.partition("\n")
+    if newline and announcement.rstrip("*_ ").endswith((":", "：")):
+        text = rest.strip()
+    for prefix in (_MARKER, _NAME):
+        if not any(prefix.match(example.input) for example in task.examples):
+            text = prefix.sub("", text)
+    return text.strip()
+
+
+def _first_block(text: str, task: TaskSpec) -> str:
+    """As much as the user's examples show an input to be: everything, a paragraph, or (also without any) a line."""
+    return _unquoted(text.partition(_end_of_input(task))[0].strip())
+
+
+def _end_of_input(task: TaskSpec) -> str:
+    """What no input contains, by the user's examples: a paragraph's end, or a line's where all are single lines."""
+    inputs = [example.input.strip() for example in task.examples]
+    if any("\n\n" in text for text in inputs):
+        return "\n\n\n"
+    return "\n\n" if any("\n" in text for text in inputs) else "\n"
+
+
+def _unquoted(text: str) -> str:
+    """The text without the quotes around it, or without an opening one that is never closed."""
+    closing = _QUOTES.get(text[:1])
+    if closing is None:
+        return text
+    inner = text[1:].removesuffix(closing)
+    return text if closing in inner or text[0] in inner else inner.strip()
+
+
+def _says_a_label(text: str, labels: Sequence[str]) -> bool:
+    """Whether the text gives its answer away, as in "Label: positive" or "... (positive)"."""
+    if not labels:
+        return False
+    any_label = "|".join(re.escape(label) for label in labels)
+    announced = rf"\b(?:label|output|answer|class|category|classification)\W{{1,4}}(?:{any_label})(?!\w)"
+    appended = rf"[(\[](?:{any_label})[)\]]\W*$"
+    return bool(re.search(f"{announced}|{appended}", text, re.IGNORECASE))
+
+
+def _is_echo(text: str, request: Request, task: TaskSpec) -> bool:
+    """Whether the text is copied from what the teacher was told, or repeats the instruction."""
+    written, instruction = normalise(text), normalise(task.instruction)
+    if len(written.split()) < ECHO_WORDS:
+        return written == instruction
+    prompt = " ".join(normalise(message.content) for message in request.messages)
+    return f" {written} " in f" {prompt} " or instruction in written

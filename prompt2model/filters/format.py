@@ -1,0 +1,105 @@
+"""Drops rows that are empty, malformed, copied, or of a length unlike the user's examples."""
+
+import re
+import sys
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from prompt2model.filters import Sieve
+from prompt2model.records import Dropped, Example, TaskSpec
+from prompt2model.twins import normalise
+
+NEEDS = ()
+KINDS = ("classification", "generation")
+
+LENGTH_FACTOR = 4
+"""How many times longer or shorter than all real rows a text may be: a handful of examples do not show the range."""
+LENGTH_SLACK = 40
+"""Characters that are allowed on top: the longest of a few short texts says little."""
+
+
+def sift(candidates: Sequence[Example], sieve: Sieve) -> list[Example | Dropped]:
+    """Each candidate, or the first thing that is wrong with it."""
+    look = _look(sieve)
+    return [_judged(candidate, look) for candidate in candidates]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What rows of the task look like, by those that a person wrote."""
+
+    task: TaskSpec
+    may_stay_unchanged: bool
+    input_characters: range
+    output_characters: range
+
+
+def _look(sieve: Sieve) -> _Look:
+    real = [row for row in sieve.kept if row.is_real]
+    return _Look(
+        task=sieve.task,
+        may_stay_unchanged=any(normalise(row.input) == normalise(row.output) for row in real),
+        input_characters=_usual([len(row.input) for row in real]),
+        output_characters=_usual([len(row.output) for row in real]),
+    )
+
+
+def _usual(lengths: Sequence[int]) -> range:
+    if not lengths:
+        return range(sys.maxsize)
+    return range(min(lengths) // LENGTH_FACTOR, max(lengths) * LENGTH_FACTOR + LENGTH_SLACK + 1)
+
+
+def _judged(row: Example, look: _Look) -> Example | Dropped:
+    wrong = next((reason for reason, is_so in FAULTS.items() if is_so(row, look)), None)
+    return row if wrong is None else Dropped(reason=wrong, text=f"{row.input} → {row.output}")
+
+
+def _is_empty(row: Example, look: _Look) -> bool:
+    return not row.input.strip() or not row.output.strip()
+
+
+def _is_no_label(row: Example, look: _Look) -> bool:
+    return look.task.kind == "classification" and row.output not in look.task.labels
+
+
+def _is_unchanged(row: Example, look: _Look) -> bool:
+    return not look.may_stay_unchanged and normalise(row.input) == normalise(row.output)
+
+
+def _is_instruction(row: Example, look: _Look) -> bool:
+    return normalise(look.task.instruction) in (normalise(row.input), normalise(row.output))
+
+
+_MARKER = re.compile(r"<\|\w+\|>|</?s>|\[/?INST\]|<</?SYS>>|</?(?:start|end)_of_turn>|</?think>")
+
+
+def _has_marker(row: Example, look: _Look) -> bool:
+    return bool(_MARKER.search(row.input) or _MARKER.search(row.output))
+
+
+def _has_control_character(row: Example, look: _Look) -> bool:
+    """Control characters other than line ends and tabs, lone surrogates, and the mark of a broken decoding."""
+    return any(
+        character == "\N{REPLACEMENT CHARACTER}" or unicodedata.category(character) in ("Cc", "Cs")
+        for character in row.input + row.output
+        if character not in "\n\r\t"
+    )
+
+
+def _has_odd_length(row: Example, look: _Look) -> bool:
+    is_odd_output = look.task.kind == "generation" and len(row.output) not in look.output_characters
+    return is_odd_output or len(row.input) not in look.input_characters
+
+
+FAULTS: dict[str, Callable[[Example, _Look], bool]] = {
+    "empty": _is_empty,
+    "not one of the labels": _is_no_label,
+    "output is the input": _is_unchanged,
+    "repeats the instruction": _is_instruction,
+    "chat marker": _has_marker,
+    "control character": _has_control_character,
+    "length unlike the examples": _has_odd_length,
+}
+"""What can be wrong with a row, in the order it is looked for."""

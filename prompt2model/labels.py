@@ -1,0 +1,286 @@
+"""The closed set of answers that an instruction names, if it names one.
+
+Every label stands in the text; only the numbers of a scale are filled in. An instruction to write, translate or explain
+has none, unless it calls something labels.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from itertools import islice, takewhile
+
+from prompt2model.asks import first_words, is_open, is_writing, names_sorting, sentences
+from prompt2model.choices import OR, QUOTED, SPANISH_OR, are_labels, bare, head, split_list
+from prompt2model.vocabulary import any_of
+
+MAX_LABELS = 500
+MAX_STEPS = 20
+"""Of a scale."""
+MAX_CHARACTERS = 20_000
+"""How far into the description labels are looked for."""
+MAX_PLACES = 20
+"""How many places of a sentence a list is looked for at."""
+
+
+def find_labels(instruction: str) -> tuple[str, ...]:
+    """The labels in the text's order; none where it names no closed set of answers."""
+    text = re.sub(r"[ \t]{2,}", " ", instruction[:MAX_CHARACTERS])
+    if is_open(text):
+        return ()
+    for read in _readers(text):
+        labels = _distinct(read(text))
+        if 2 <= len(labels) <= MAX_LABELS:
+            return labels
+    return ()
+
+
+_SAYS = re.compile(r"answer|(?:generate|write|produce|give|return|print)(?: either)? [\"“'`]", re.IGNORECASE)
+
+
+def _readers(text: str) -> tuple[Callable[[str], list[str]], ...]:
+    """The surest first. A question to be answered, or `Write "a" or "b"`, may have set answers; a text has none."""
+    if not is_writing(text):
+        return (_scale, _answers, _listed, _after_colon, _sorted_into, _alternatives, _in_brackets, _bare_choice)
+    return (_answers, _listed) if _SAYS.match(first_words(text)) else (_listed,)
+
+
+def _distinct(items: Iterable[str]) -> tuple[str, ...]:
+    kept: dict[str, str] = {}
+    for item in filter(None, items):
+        kept.setdefault(item.casefold(), item)
+    return tuple(kept.values())
+
+
+# Rate from 1 to 5
+
+_RATE = re.compile(any_of("asks", "rate"), re.IGNORECASE)
+_COUNTED = r"(?:words?|sentences?|letters?|characters?|lines?|paragraphs?|%|percent|years?|items?|features?|\d)"
+_SCALE = re.compile(
+    r"(?<![\d$€£])\b(?P<low>\d{1,2})\s*(?:-|–|—|to|and|through|bis|a|à|до|到|至|から)\s*(?P<high>\d{1,2})\b"
+    rf"(?!\s*{_COUNTED})",
+    re.IGNORECASE,
+)
+
+
+def _scale(text: str) -> list[str]:
+    """`Rate from 1 to 5`, `on a scale of 0-10`, `from 1 (worst) to 10 (best)`, `Output 1 - 4`."""
+    for sentence in sentences(re.sub(r"(?<=\d) \([^)\n]*\)", "", text)):
+        match = _SCALE.search(sentence) if _RATE.search(sentence) else None
+        low, high = (int(match["low"]), int(match["high"])) if match else (0, 0)
+        if low < high <= low + MAX_STEPS:
+            return [str(number) for number in range(low, high + 1)]
+    return []
+
+
+# Answer yes or no
+
+_ANSWER = re.compile(any_of("asks", "answer"), re.IGNORECASE)
+_WITH = rf"\s*(?:(?:{any_of('lists', 'with')}|:)\s*)*"
+_WORD_IN_CASE = rf"({QUOTED}|(?<![\w-])[\w-]+)"
+_FIRST_CASE = re.compile(rf"{_WITH}{_WORD_IN_CASE},?\s+(?:if|for|when)\b", re.IGNORECASE)
+_CASE = re.compile(rf"{_WORD_IN_CASE},?\s+(?:if|for|when|in case|otherwise|wenn|falls|für|si|para|pour)\b", re.I)
+_OPEN_QUESTION = re.compile(r"(?<!whether )(?<!if )\b(?:what|how|why|who|which)\b(?! of the)[^.]*\?", re.IGNORECASE)
+
+
+def _answers(text: str) -> list[str]:
+    """`Answer yes or no`, `Respond with "a" or "b"`, `Output 1 for spam and 0 for ham`."""
+    for sentence in sentences(text):
+        verb = _ANSWER.search(sentence)
+        if verb and not _OPEN_QUESTION.search(sentence):
+            after = sentence[verb.end() :]
+            for labels in (_quoted_after(after), _cases(after), _plain_after(after)):
+                if len(labels) > 1:
+                    return labels
+    return []
+
+
+def _quoted_after(text: str) -> list[str]:
+    """Quoted texts, the first of them right behind the verb."""
+    is_first = re.match(rf"{_WITH}(?={QUOTED})", text, re.IGNORECASE)
+    return [bare(item) for item in re.findall(QUOTED, text)] if is_first else []
+
+
+def _cases(text: str) -> list[str]:
+    """`1 for spam, 0 for ham`; `true if there is an error and false otherwise`."""
+    found = [bare(match[1]) for match in _CASE.finditer(text)]
+    return found if _FIRST_CASE.match(text) and are_labels(found) else []
+
+
+def _plain_after(text: str) -> list[str]:
+    """A list of one or two words each; an article begins a description, not a label."""
+    after = re.sub(rf"\A{_WITH}", "", text, flags=re.IGNORECASE)
+    items = [] if re.match(r"(?:the|an?|your|its)\s", after) else split_list(after, choice=True)
+    return items if are_labels(items, max_words=2) else []
+
+
+# Labels: a, b, c
+
+_NOUN = any_of("lists", "noun")
+_NOUN_COLON = rf"{_NOUN}[*_\"' \t]*(?:\([^)\n]*\)[ \t]*)?[^.:!?\n]{{0,40}}?[:：][*_]*"
+_NOUN_ARE = rf"{_NOUN}[ \t]+(?:are|is|include|includes|sind|son|sont)[:：]?(?![^.\n]*:)"
+_ONE_OF = (
+    r"(?:\b(?:one of(?: the following| these)?|either of|following|eine[rs]? (?:von|der)|un[oa] de|l'un de|un[oa] tra)"
+    r"|其中之一|以下)[^.:!?\n]{0,40}[:：]"
+)
+_LEAD = re.compile(rf"(?:{_NOUN_COLON}|{_NOUN_ARE}|{_ONE_OF}|{_NOUN}[ \t]*$)[ \t]*", re.IGNORECASE | re.MULTILINE)
+_TABLE = re.compile(
+    rf"^[ \t]*\|?[ \t]*{_NOUN}[ \t]*\|.*\n[-|: \t]+\n((?:.*\|.*(?:\n|\Z))+)", re.IGNORECASE | re.MULTILINE
+)
+_ITEM = re.compile(r"^[ \t]*(?:[-*+•][ \t]+|(?:\d+|[a-zA-Z])[.)][ \t]+)(.+)$")
+
+
+def _listed(text: str) -> list[str]:
+    """`Labels: a, b, c`; `one of: a, b`; a list under a line that speaks of labels; a table of labels."""
+    for lead in islice(_LEAD.finditer(text), MAX_PLACES):
+        line, _, below = text[lead.end() :].partition("\n")
+        items = split_list(line) if line.strip() else _items_below(below)
+        if are_labels(items):
+            return items
+    table = _TABLE.search(text)
+    return [bare(row.strip().removeprefix("|").split("|")[0]) for row in table[1].splitlines()] if table else []
+
+
+def _after_colon(text: str) -> list[str]:
+    """`Decide the mood: happy, sad`; a list under a line that ends in a colon."""
+    for colon in islice(re.finditer(r"(?<=[\w)*])[:：][ \t]*", text), MAX_PLACES):
+        line, _, below = text[colon.end() :].partition("\n")
+        before = sentences(text[: colon.start()])
+        if (
+            line.strip()
+            and names_sorting(before[-1])
+            and are_labels(items := split_list(line, choice=True), max_words=3)
+        ):
+            return items
+        if not line.strip() and names_sorting(text) and are_labels(items := _items_below(below)):
+            return items
+    return []
+
+
+def _items_below(text: str) -> list[str]:
+    """The labels of the list that the text begins with, without their explanations; or its short lines."""
+    items = takewhile(_belongs_to_a_list, text.lstrip("\n").splitlines())
+    found = [head(match[1]) for line in items if (match := _ITEM.match(line))]
+    if found:
+        return found
+    lines = text.strip("\n").split("\n\n")[0].splitlines()
+    short = all(len(line.split()) <= 4 and not re.search(r"[.:!?|]", line) for line in lines)
+    return [bare(line) for line in lines] if short else []
+
+
+def _belongs_to_a_list(line: str) -> bool:
+    return not line.strip() or line[0] in " \t" or bool(_ITEM.match(line))
+
+
+# Classify … as a, b or c
+
+_LEADS = tuple(re.compile(rf"{any_of('lists', name)}:?", re.IGNORECASE) for name in ("as", "to"))
+_UNSURE_LEADS = ("as", "in", "to", "en", "dans")
+_BEFORE_LIST = re.compile(
+    r"\A\s*(?:being )?(?:either|one of|entweder|o bien|soit|whether)?"
+    rf"(?:\s*(?:the |these )?(?:following )?(?:\w+ )?{_NOUN})?:?\s*",
+    re.IGNORECASE,
+)
+_EAST_ASIAN = (
+    r"(?:分类|归类|分類|判断|标记|标注|判定)[^。！？\n]{0,80}?(?:为|成|為|是)(?P<list>[^。！？\n]+)",
+    r"[をはが、](?P<list>[^を。\n]{1,200}?)(?:のいずれか|のどちらか|のどれか)?(?:に|として|へ)(?:分類|判定|分け|仕分け|ラベル)",
+    r"[를을]\s+(?P<list>[^.。\n]{1,200}?)(?:으로|로)\s*(?:분류|나누|판단)",
+)
+_JAPANESE_EITHER = re.compile(r"[をはが、]([^をがはか。、\n]{1,40}か[^をが。\n]{1,200}?)か?を?(?:判定|判断|答え)")
+
+
+def _sorted_into(text: str) -> list[str]:
+    """The last list behind `as`, `into`, `als`, `como` … in a sentence with a verb of sorting."""
+    for sentence in sentences(text):
+        items = _in_east_asian(sentence) or (_behind_a_lead(sentence) if names_sorting(sentence) else [])
+        if items:
+            return items
+    return []
+
+
+def _behind_a_lead(sentence: str) -> list[str]:
+    for leads in _LEADS:
+        for lead in list(leads.finditer(sentence))[-1 : -MAX_PLACES - 1 : -1]:
+            items = _phrase(sentence[lead.end() :], choice=lead[0].lower() in _UNSURE_LEADS)
+            if items:
+                return items
+    return []
+
+
+def _phrase(text: str, *, choice: bool) -> list[str]:
+    items = split_list(_BEFORE_LIST.sub("", text), choice=choice)
+    return items if are_labels(items) else []
+
+
+def _in_east_asian(sentence: str) -> list[str]:
+    """`分类为正面或负面`, `肯定的または否定的に分類`, `긍정 또는 부정으로 분류`, `ポジティブかネガティブかを判定`."""
+    for pattern in _EAST_ASIAN:
+        match = re.search(pattern, sentence)
+        items = split_list(match["list"]) if match else []
+        if len(items) > 1:
+            return items
+    either = _JAPANESE_EITHER.search(sentence)
+    return [item for item in re.split("[か、]", either[1]) if item] if either else []
+
+
+# Is it a, b or c?
+
+_ASKS = re.compile(r"\b(?:whether|if|ob|si|se|either)\b|\A(?:is|are|does|do|was|ist|es|est)\b|[?？]\Z", re.IGNORECASE)
+_CHOICE = re.compile(rf"{OR}|{SPANISH_OR}", re.IGNORECASE)
+_OR_NOT = re.compile(
+    r"\b(?:is|are|be|was|ist|es|est)\s+(?:an? |the )?((?:[\w-]+ ){0,2}?[\w-]+) or not\b", re.IGNORECASE
+)
+_IS = re.compile(r"\b(?:is|are|was|were|be|as|to|has|contains|expresses|an?|ist|es|est|son|sind)\b")
+_WORD = rf"(?:{QUOTED}|[\w-]+)"
+_CHAIN = re.compile(rf"{_WORD}(?:,\s+{_WORD})*,?\s+{OR}\s+{_WORD}", re.IGNORECASE)
+
+
+def _alternatives(text: str) -> list[str]:
+    """`whether it is a, b or c`; `Is it true or false?`; `supports or opposes`; `is spam or not`."""
+    for sentence in sentences(text):
+        if _ASKS.search(sentence) and _CHOICE.search(sentence) and not _OPEN_QUESTION.search(sentence):
+            negated = _OR_NOT.search(sentence)
+            items = [negated[1], f"not {negated[1]}"] if negated else _behind_is(sentence) or _chain(sentence)
+            if items:
+                return items
+    return []
+
+
+def _behind_is(sentence: str) -> list[str]:
+    for verb in list(_IS.finditer(sentence))[-1 : -MAX_PLACES - 1 : -1]:
+        items = _phrase(sentence[verb.end() :], choice=True)
+        if are_labels(items, max_words=3):
+            return items
+    return []
+
+
+def _chain(sentence: str) -> list[str]:
+    """Single words joined by commas and `or`, anywhere."""
+    chain = _CHAIN.search(sentence)
+    items = split_list(chain[0]) if chain else []
+    return items if are_labels(items) else []
+
+
+# (spam/ham)
+
+_BRACKETS = re.compile(r"[(\[（]([^()\[\]（）\n]{3,400})[)\]）]")
+_SLASHES = re.compile(r"(?<![\w/])[^\W\d_]+(?:/[^\W\d_]+)+(?![\w/])")
+
+
+def _in_brackets(text: str) -> list[str]:
+    """`(spam/ham)`, `[yes, no]`, or words with slashes between them."""
+    if not names_sorting(text):
+        return []
+    for match in _BRACKETS.finditer(text):
+        items = split_list(match[1], choice=True)
+        if are_labels(items, max_words=3):
+            return items
+    slashes = _SLASHES.search(text)
+    return slashes[0].split("/") if slashes else []
+
+
+def _bare_choice(text: str) -> list[str]:
+    """A sentence that is nothing but a choice: `Yes or no?`"""
+    for sentence in sentences(text):
+        items = split_list(sentence.strip(" .?!:*？。"), choice=True) if len(sentence.split()) <= 12 else []
+        if are_labels(items, max_words=2):
+            return items
+    return []

@@ -1,0 +1,58 @@
+"""The language that the inputs of a task are in."""
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+# Short texts are told apart better among fewer languages; these have base models or data sets of their own.
+LANGUAGES = {
+    "arabic": "ar", "bengali": "bn", "bulgarian": "bg", "catalan": "ca", "chinese": "zh", "croatian": "hr",
+    "czech": "cs", "danish": "da", "dutch": "nl", "english": "en", "estonian": "et", "finnish": "fi", "french": "fr",
+    "german": "de", "greek": "el", "hebrew": "he", "hindi": "hi", "hungarian": "hu", "indonesian": "id",
+    "italian": "it", "japanese": "ja", "korean": "ko", "latvian": "lv", "lithuanian": "lt", "norwegian": "no",
+    "persian": "fa", "polish": "pl", "portuguese": "pt", "romanian": "ro", "russian": "ru", "serbian": "sr",
+    "slovak": "sk", "slovenian": "sl", "spanish": "es", "swahili": "sw", "swedish": "sv", "tamil": "ta",
+    "telugu": "te", "thai": "th", "turkish": "tr", "ukrainian": "uk", "urdu": "ur", "vietnamese": "vi",
+}  # fmt: skip
+
+_ANY = "|".join(LANGUAGES)
+_TEXTS = (
+    "texts?|tweets?|reviews?|comments?|sentences?|e?-?mails?|messages?|words?|questions?|articles?|news|headlines?"
+    "|documents?|posts?|phrases?|tickets?|quer(?:y|ies)|poems?|titles?|speech|paragraphs?|utterances?|requests?"
+)
+_NAMED = re.compile(
+    rf"\bfrom ({_ANY})\b|\b({_ANY})[ -](?:to|into)[ -](?:{_ANY})\b|\btranslate (?:an? |the |this |each )?({_ANY})\b"
+    rf"|(?<!to )(?<!into )(?<!into an )\b({_ANY}) (?:[a-z]+ )?(?:{_TEXTS})\b|\b(?:{_TEXTS}) in ({_ANY})\b",
+    re.IGNORECASE,
+)
+
+
+def language_of(instruction: str, inputs: Sequence[str]) -> str:
+    """The ISO 639-1 code of the inputs' language: told by them, else named in the instruction, else its own."""
+    told = _detect("\n".join(inputs)) if inputs else ""
+    if told:
+        return told
+    named = _NAMED.search(instruction)
+    if named and not inputs:
+        return LANGUAGES[next(name for name in named.groups() if name).lower()]
+    return _detect(instruction) or "en"
+
+
+def _detect(text: str) -> str:
+    """The likeliest language, or "" where the text is too short or too technical to tell."""
+    letters = "".join(character for character in text if character.isalpha())
+    if len(letters) < 2:
+        return ""
+    code, probability = _identifier().classify(text[:5000])
+    return str(code) if probability > 0.5 else ""
+
+
+@cache
+def _identifier() -> Any:
+    """py3langid's model; reading it takes about a second, once."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    identifier.set_languages(list(LANGUAGES.values()))
+    return identifier

@@ -1,0 +1,246 @@
+"""The ledger: what a teacher costs, and a budget that is never passed."""
+
+import json
+import re
+import time
+import tomllib
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from prompt2model.errors import BudgetExceeded, ConfigError, RunError
+from prompt2model.home import home
+from prompt2model.records import Record, Reply, Request, Spent
+from prompt2model.teacher import Teacher
+
+REASONING_TOKENS = 2048
+"""Allowed on top of `max_tokens` to a model that thinks first: else its thoughts leave no room for the answer."""
+
+MOST_PAID_ATTEMPTS = 2
+"""A teacher asks a request again at most until so many attempts may have cost money (a time-out may, a 429 cannot)."""
+
+IN_FLIGHT = 16
+"""Requests that a teacher with a price has under way at once."""
+
+
+class Price(Record):
+    """US dollars per million tokens."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+    reasoning: bool = False
+    as_of: str = ""
+    """The day of the price list; empty for a price of the user's own."""
+
+    def usd(self, tokens_in: int, tokens_out: int) -> float:
+        return (tokens_in * self.input + tokens_out * self.output) / 1e6
+
+
+FREE = Price(input=0, output=0)
+LOCAL = ("transformers", "scripted")
+
+
+def price(name: str) -> Price | None:
+    """The price of a teacher by the name that `--teacher` takes; None when it is not known.
+
+    The user's own `prices.toml` comes first. A dated model (gpt-4o-2024-08-06) costs what the undated one does.
+    Raises ConfigError when the user's file cannot be read.
+    """
+    model = model_of(name)
+    known = _listed() | _users_own()
+    for key in (name, model, re.sub(r"-(\d{4}-\d{2}-\d{2}|\d{8})$", "", model)):
+        if key in known:
+            return known[key]
+    return FREE if name.partition(":")[0] in LOCAL else None
+
+
+def price_line(name: str) -> str:
+    """The price in a few words, for the screen before anything starts."""
+    found = price(name)
+    if found is None:
+        return f"price unknown ({home() / 'prices.toml'} can hold it)"
+    if not found.input and not found.output:
+        return "free"
+    when = f", prices of {found.as_of}" if found.as_of else ""
+    return f"${found.input:g} in, ${found.output:g} out per million tokens{when}"
+
+
+def model_of(name: str) -> str:
+    """The model in a teacher's name: what follows openai: or the # of an address."""
+    return name.rpartition("#")[2] if name.startswith(("http:", "https:")) else name.partition(":")[2] or name
+
+
+def estimate(requests: Sequence[Request], name: str, *, times: float = 1) -> Spent:
+    """What the requests would cost at most, each asked `times` times, every answer as long as it may be.
+
+    `usd` is 0 when the price is unknown; `price_line` says so. Prompts are counted at three characters a token.
+    """
+    found = price(name) or FREE
+    tokens_in = sum(_guess_tokens(prompt_text(request)) for request in requests)
+    tokens_out = sum(most_tokens_out(request, reasoning=found.reasoning) for request in requests)
+    return Spent(
+        requests=round(len(requests) * times),
+        tokens_in=round(tokens_in * times),
+        tokens_out=round(tokens_out * times),
+        usd=found.usd(tokens_in, tokens_out) * times,
+    )
+
+
+class Metered:
+    """A teacher whose cost is counted, and whose next request is not sent when the budget might not bear it.
+
+    The worst case of every request is reserved before it is sent. Requests go out in chunks whose worst case fits in
+    what is left; what their answers did not cost is free again for the next chunk. `book` is a file that remembers
+    what was spent when the process is killed.
+    """
+
+    def __init__(
+        self, teacher: Teacher, *, price: Price | None, budget_usd: float = 0.0, book: Path | None = None
+    ) -> None:
+        """Raises ConfigError when there is a budget and no price to keep it by."""
+        if budget_usd and price is None:
+            raise ConfigError(
+                f"A budget cannot be kept: the price of {teacher.name} is unknown.",
+                hint=f"Write it into {home() / 'prices.toml'}, in US dollars per million tokens: [models] "
+                f'"{model_of(teacher.name)}" = {{ input = 0.5, output = 1.5 }} (0 if it is yours).',
+            )
+        self.name, self.identity, self.can, self.is_local = (
+            teacher.name,
+            teacher.identity,
+            teacher.can,
+            teacher.is_local,
+        )
+        self.spent = Spent()
+        self._teacher, self._price, self._budget_usd = teacher, price or FREE, budget_usd
+        self._book = Book(book) if book else None
+        self._before_usd = self._book.usd if self._book else 0.0
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Reply]]]:
+        """The teacher's replies. Raises BudgetExceeded, after those under way came back, when the next does not fit."""
+        done = 0
+        while done < len(requests):
+            chunk = self._affordable(requests[done:])
+            if not chunk:
+                raise self._exceeded(requests[done])
+            yield from ([(done + index, reply) for index, reply in group] for group in self._metered(chunk))
+            done += len(chunk)
+
+    @property
+    def left_usd(self) -> float:
+        """What may still be spent; infinite without a budget."""
+        return self._budget_usd - self._before_usd - self.spent.usd if self._budget_usd else float("inf")
+
+    def _affordable(self, requests: Sequence[Request]) -> Sequence[Request]:
+        """The longest beginning of the requests whose worst case fits in what is left."""
+        left = self.left_usd
+        for count, request in enumerate(requests):
+            left -= self._worst_usd(request)
+            if left < 0:
+                return requests[:count]
+        return requests
+
+    def _metered(self, chunk: Sequence[Request]) -> Iterator[list[tuple[int, Reply]]]:
+        if self._book:
+            self._book.risk(sum(sorted(map(self._worst_usd, chunk))[-IN_FLIGHT:]))
+        began = time.monotonic()
+        for group in self._teacher.answer(chunk):
+            self._count([reply for _, reply in group], time.monotonic() - began)
+            yield group
+            began = time.monotonic()
+        if self._book:
+            self._book.risk(0.0)
+
+    def _count(self, replies: list[Reply], seconds: float) -> None:
+        tokens_in, tokens_out = sum(reply.tokens_in for reply in replies), sum(reply.tokens_out for reply in replies)
+        usd = self._price.usd(tokens_in, tokens_out)
+        self.spent += Spent(requests=len(replies), tokens_in=tokens_in, tokens_out=tokens_out, usd=usd, seconds=seconds)
+        if self._book and usd:
+            self._book.add(usd)
+
+    def _worst_usd(self, request: Request) -> float:
+        tokens_in, tokens_out = most_tokens_in(request), most_tokens_out(request, reasoning=self._price.reasoning)
+        return MOST_PAID_ATTEMPTS * self._price.usd(tokens_in, tokens_out)
+
+    def _exceeded(self, request: Request) -> BudgetExceeded:
+        return BudgetExceeded(
+            f"The next request may cost up to ${self._worst_usd(request):.4f}, "
+            f"and ${max(self.left_usd, 0):.4f} of the budget of ${self._budget_usd:g} is left.",
+            hint="Raise --budget; what has been answered is kept and not paid for again.",
+        )
+
+
+class Book:
+    """A file of what was spent, a line each, that survives a kill; what was under way then counts as spent."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        entries = [_entry(line) for line in path.read_text().splitlines()] if path.exists() else []
+        risks = [entry["at_risk_usd"] for entry in entries if "at_risk_usd" in entry]
+        self.usd = sum(entry.get("usd", 0.0) for entry in entries)
+        if risks and risks[-1]:
+            self.usd += risks[-1]
+            self.add(risks[-1])
+            self.risk(0.0)
+
+    def add(self, usd: float) -> None:
+        self._write({"usd": usd})
+
+    def risk(self, usd: float) -> None:
+        """What might be lost without a trace if the process died now."""
+        self._write({"at_risk_usd": usd})
+
+    def _write(self, entry: dict[str, float]) -> None:
+        try:
+            with self._path.open("a") as file:
+                file.write("\n" + json.dumps(entry) if file.tell() else json.dumps(entry))
+        except OSError as error:
+            raise RunError(f"{self._path} cannot be written: {error.strerror}.", hint="Is the disk full?") from error
+
+
+def prompt_text(request: Request) -> str:
+    """All that the teacher has to read."""
+    schema = json.dumps(request.json_schema) if request.json_schema else ""
+    return "\n".join([*(message.content for message in request.messages), schema])
+
+
+def most_tokens_in(request: Request) -> int:
+    """More tokens than the prompt can have: no byte-level tokeniser makes more tokens than there are bytes."""
+    return len(prompt_text(request).encode("utf-8", "replace")) + 16 * len(request.messages) + 64
+
+
+def most_tokens_out(request: Request, *, reasoning: bool) -> int:
+    """The limit that the teacher is given, thoughts included."""
+    return request.max_tokens + REASONING_TOKENS * reasoning
+
+
+def _guess_tokens(text: str) -> int:
+    return -(-len(text) // 3)
+
+
+def _listed() -> dict[str, Price]:
+    table = tomllib.loads(files("prompt2model").joinpath("prices.toml").read_text(encoding="utf-8"))
+    return {name: Price(**price, as_of=table["date"]) for name, price in table["models"].items()}
+
+
+def _users_own() -> dict[str, Price]:
+    path = home() / "prices.toml"
+    if not path.is_file():
+        return {}
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return TypeAdapter(dict[str, Price]).validate_python(table.get("models", {}))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
+        raise ConfigError(
+            f"The price list {path} cannot be read: {error}.",
+            hint='A line under [models] looks like this: "gpt-5-mini" = { input = 0.25, output = 2.0 }',
+        ) from error
+
+
+def _entry(line: str) -> dict[str, float]:
+    """A line of the book; one that a kill cut short counts nothing, for it was at risk and counts as that."""
+    try:
+        return TypeAdapter(dict[str, float]).validate_json(line)
+    except ValidationError:
+        return {}

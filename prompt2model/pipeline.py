@@ -1,0 +1,291 @@
+"""build(): one sentence in, a small model out. This file is the whole story; each stage tells its own part."""
+
+import logging
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from prompt2model import prompts, registry, report, store
+from prompt2model.config import Config, load_config
+from prompt2model.description import read_description
+from prompt2model.errors import RunError
+from prompt2model.records import Artifact, Found, Made, Record, Report, Splits, Student, TaskSpec
+from prompt2model.settings import as_toml
+from prompt2model.stages.evaluate import evaluate
+from prompt2model.stages.export import export
+from prompt2model.stages.generate import generate
+from prompt2model.stages.parse import parse
+from prompt2model.stages.retrieve import retrieve
+from prompt2model.stages.split import split
+from prompt2model.teacher import Teacher
+from prompt2model.teachers import check_teacher, choose_teacher, open_teacher
+from prompt2model.trained import Trained
+
+log = logging.getLogger(__name__)
+
+TEMPLATES = {
+    "parse": ("parse",),
+    "retrieve": ("retrieve",),
+    "generate": ("generate", "answer"),
+    "evaluate": ("answer",),
+    "export": ("export",),
+}
+"""The folders of templates that a stage renders: when one of them has changed, the stage is run again."""
+
+Listener = Callable[[str, Any], None]
+"""Told the name of each stage and its record as soon as there is one."""
+
+
+def build(
+    description: str | Path,
+    *,
+    out: Path | str | None = None,
+    config: Config | None = None,
+    until: str = "export",
+    listener: Listener = lambda stage, record: None,
+    **flags: Any,
+) -> "Run":
+    """A model for the task, and the evidence for it, in the folder `out`.
+
+    `description` is a sentence, a file, or "-" for standard input. Settings come from `config`, or from `flags` as in
+    `teacher="openai:gpt-5-mini"`, `generate__count=800`. `until` is the last stage that is wanted. The same call again
+    goes on where it was interrupted: what a stage left is read back if nothing it depends on has changed. Raises an
+    error of `prompt2model.errors`, all of which carry a hint.
+    """
+    config = config or load_config(**flags)
+    text = read_description(description, max_characters=config.parse.max_characters)
+    _check_names(config)
+    folder = store.open_run(Path(out) if out else default_folder(text)).resolve()
+    with _alone(folder):
+        (folder / "settings.toml").write_text(as_toml(config), encoding="utf-8")
+        with suppress(_Stop):
+            _Building(folder, text, config, listener, until).run()
+        run = Run(folder)
+        if until == "export":
+            run.write_page()
+        return run
+
+
+def read_back(text: str, folder: Path, config: Config) -> dict[str, Record]:
+    """The records of the stages that `build` would read back from the folder, in order. Makes and writes nothing."""
+    _check_names(config)
+    kept: dict[str, Record] = {}
+    with suppress(_Stop):
+        _Building(folder, text, config, kept.__setitem__, makes=False).run()
+    return kept
+
+
+def default_folder(text: str) -> Path:
+    """Where a run goes without `out`: named by the description's first words."""
+    words = re.findall(r"\w+", text.casefold())[:6]
+    return Path("runs", "-".join(words)[:60] or "run")
+
+
+class _Stop(Exception):
+    """No further stage is wanted."""
+
+
+@dataclass(frozen=True)
+class _Building:
+    folder: Path
+    text: str
+    config: Config
+    listener: Listener
+    until: str = ""
+    """The stage after which it stops."""
+    makes: bool = True
+    """Whether it makes what cannot be read back, or stops there."""
+
+    def run(self) -> None:
+        config, seed = self.config, self.config.seed
+        task = self._once(
+            "parse",
+            TaskSpec,
+            lambda: parse(self.text, config.parse, teacher=self._helper()),
+            (self.text, config.parse),
+        )
+        found = self._once(
+            "retrieve",
+            Found,
+            lambda: retrieve(task, config.retrieve, teacher=self._helper()),
+            (task, config.retrieve),
+        )
+        made = self._once(
+            "generate",
+            Made,
+            lambda: self._write(task, found),
+            (task, found.examples, config.generate, self.teacher_name, seed),
+        )
+        splits = self._once(
+            "split",
+            Splits,
+            lambda: split(task, found, made, config.split, seed=seed),
+            (task, found.examples, made.examples, config.split, seed),
+        )
+        student = self._once(
+            "train",
+            Student,
+            lambda: self._train(task, splits, found.base),
+            (task, splits, found.base, config.train, seed),
+        )
+        measured = self._once(
+            "evaluate",
+            Report,
+            lambda: evaluate(task, splits, student, config.evaluate, teacher=self._measured_teacher(), seed=seed),
+            (task, splits.test, student, config.evaluate, self.teacher_name, seed),
+        )
+        made_of = (task, found, made, splits, student, measured, config.export)
+        self._once("export", Artifact, lambda: export(*made_of, folder=self.folder / "model"), made_of)
+
+    @cached_property
+    def teacher_name(self) -> str:
+        return choose_teacher(self.config.teacher)[0]
+
+    @cached_property
+    def teacher(self) -> Teacher:
+        """Opened when the first stage asks for it: a local one takes seconds to load."""
+        return open_teacher(self.teacher_name, budget_usd=self.config.budget_usd, book=self.folder / "spent.jsonl")
+
+    def _helper(self) -> Teacher | None:
+        """The teacher for reading the description and imagining cards: too much to ask of a small local model."""
+        return None if self.teacher_name.startswith("transformers:") else self.teacher
+
+    def _write(self, task: TaskSpec, found: Found) -> Made:
+        if not self.config.generate.count:  # then no teacher is looked for, which may be a download
+            return Made(statement="Nothing was to be written.")
+        return generate(task, found, self.config.generate, teacher=self.teacher, seed=self.config.seed)
+
+    def _measured_teacher(self) -> Teacher | None:
+        return self.teacher if self.config.evaluate.teacher else None
+
+    def _train(self, task: TaskSpec, splits: Splits, base: str) -> Student:
+        from prompt2model.stages.train import train  # torch and transformers take seconds to import
+
+        return train(task, splits, base, self.config.train, folder=self.folder / "student", seed=self.config.seed)
+
+    def _once(self, stage: str, record: Any, make: Callable[[], Any], depends_on: Any) -> Any:
+        """The stage's record, made or read back, and told to the listener."""
+        key = stage_key(stage, depends_on)
+        if not self.makes and not store.is_made(self.folder, stage, record, depends_on=key):
+            raise _Stop
+        made = store.once(self.folder, stage, record, make, depends_on=key)
+        self.listener(stage, made)
+        if stage == self.until:
+            raise _Stop
+        return made
+
+
+def stage_key(stage: str, depends_on: Any) -> Any:
+    """Everything that a stage's record depends on: what the stage is given, its templates, and our version."""
+    written = [prompts.fingerprint(folder) for folder in TEMPLATES.get(stage, ())]
+    return (version("prompt2model"), written, depends_on)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its records, its student, its report. `Run(folder)` opens one again."""
+
+    folder: Path
+
+    @cached_property
+    def task(self) -> TaskSpec:
+        return store.read(self.folder, "parse", TaskSpec)
+
+    @cached_property
+    def found(self) -> Found:
+        return store.read(self.folder, "retrieve", Found)
+
+    @cached_property
+    def made(self) -> Made:
+        return store.read(self.folder, "generate", Made)
+
+    @cached_property
+    def splits(self) -> Splits:
+        return store.read(self.folder, "split", Splits)
+
+    @cached_property
+    def trained(self) -> Student:
+        return store.read(self.folder, "train", Student)
+
+    @cached_property
+    def report(self) -> Report:
+        return store.read(self.folder, "evaluate", Report)
+
+    @cached_property
+    def artifact(self) -> Artifact:
+        return store.read(self.folder, "export", Artifact)
+
+    @cached_property
+    def dataset(self) -> Any:
+        """The rows as a `datasets.DatasetDict`, to look through, to convert or to push."""
+        from datasets import Dataset, DatasetDict  # seconds to import
+
+        sides = {"train": self.splits.train, "validation": self.splits.validation, "test": self.splits.test}
+        return DatasetDict(
+            {
+                side: Dataset.from_dict(
+                    {
+                        "input": [row.input for row in rows],
+                        "output": [row.output for row in rows],
+                        "source": [f"{row.source.kind}: {row.source.name}" for row in rows],
+                    }
+                )
+                for side, rows in sides.items()
+            }
+        )
+
+    @cached_property
+    def student(self) -> Trained:
+        """Call it: `run.student("text")`, `run.student(["one", "two"])`."""
+        return Trained(self.folder)
+
+    def html(self) -> str:
+        """The report as a page."""
+        return report.html(
+            self.report, found=self.found, made=self.made, splits=self.splits, student=self.trained, run=self.folder
+        )
+
+    def write_page(self) -> Path:
+        """`report.html` in the run's folder."""
+        page = self.folder / "report.html"
+        page.write_text(self.html(), encoding="utf-8")
+        return page
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+
+def _check_names(config: Config) -> None:
+    """Every plug-in that is named exists: said before anything is run, written or paid for."""
+    check_teacher(config.teacher)
+    registry.load("methods", config.train.method)
+    for family, asked in (
+        ("strategies", config.generate.strategies),
+        ("filters", config.generate.filters),
+        ("metrics", (*config.evaluate.metrics, config.parse.metric)),
+        ("exporters", config.export.formats),
+    ):
+        for name in asked:
+            if name != "auto":
+                registry.load(family, name)
+
+
+@contextmanager
+def _alone(run: Path) -> Iterator[None]:
+    """Keeps a second process out of the run."""
+    lock = FileLock(run / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise RunError(f"Another process is working on {run}.", hint="Wait for it, or choose another --out.") from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,290 @@
+"""What a run would do: stage by stage, how many requests, tokens, minutes and dollars. Loads no model, pays nothing."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import cast
+from urllib.parse import urlsplit
+
+from prompt2model import weights
+from prompt2model.catalogue import builtin_models
+from prompt2model.config import Config
+from prompt2model.ledger import IN_FLIGHT, price, price_line
+from prompt2model.pipeline import read_back
+from prompt2model.questions import answer_request, question
+from prompt2model.records import Found, Made, Record, Splits, TaskSpec
+from prompt2model.rehearsal import CHARACTERS_PER_TOKEN, Imagined, Work, imagine, mean_tokens, rehearse_writing, work
+from prompt2model.rows import is_on_hub, read_rows
+from prompt2model.speed import measure
+from prompt2model.stages.parse import parse
+from prompt2model.stages.retrieve import CARD_TOKENS, retrieve
+from prompt2model.student import LocalModel
+from prompt2model.teachers import choose_teacher
+
+TURN_TOKENS = 12
+"""Of the student's own prompt around an input."""
+REQUEST_SECONDS = 2.0
+"""For one request to a server."""
+LOADING_SECONDS = 8.0
+"""For reading a model and making it ready, each time a stage needs one."""
+USUAL_PARAMETERS = 150_000_000
+"""Of a model that no card and no folder tells of."""
+AT_HOME = ("127.0.0.1", "localhost", "::1")
+
+
+class Step(Record):
+    """What one stage would do."""
+
+    stage: str
+    does: str
+    is_kept: bool = False
+    """Whether its record would be read back, and nothing done."""
+    requests: int = 0
+    """To the teacher, as many as are usual."""
+    most_requests: int = 0
+    tokens: int = 0
+    """Read, written or learned from, by whichever model."""
+    minutes: float = 0.0
+    usd: float = 0.0
+    most_usd: float = 0.0
+
+
+class Plan(Record):
+    """What a whole run would do, on this machine."""
+
+    folder: Path
+    teacher: str
+    teacher_reason: str
+    price: str
+    is_paid: bool
+    base: str
+    base_reason: str
+    precision: str
+    steps: tuple[Step, ...]
+
+    @property
+    def requests(self) -> int:
+        return sum(step.requests for step in self.steps)
+
+    @property
+    def tokens(self) -> int:
+        return sum(step.tokens for step in self.steps)
+
+    @property
+    def minutes(self) -> float:
+        return sum(step.minutes for step in self.steps)
+
+    @property
+    def usd(self) -> float:
+        return sum(step.usd for step in self.steps)
+
+    @property
+    def most_usd(self) -> float:
+        return sum(step.most_usd for step in self.steps)
+
+
+def plan(text: str, config: Config, folder: Path, *, asks_hub: bool = True) -> Plan:
+    """What `build` would do with the description's text. Files of rows are read; nothing is downloaded.
+
+    Without the Hub another base may be named, which changes no price.
+
+    Raises what `build` would raise before its first request: ConfigError, TaskError, DataError, TeacherError.
+    """
+    kept = read_back(text, folder, config)
+    planning = _Planning(text, config, folder, imagine(choose_teacher(config.teacher)[0]), kept, asks_hub)
+    stages = (
+        planning.parsing,
+        planning.retrieving,
+        planning.writing,
+        planning.splitting,
+        planning.training,
+        planning.evaluating,
+        planning.exporting,
+    )
+    steps = tuple(stage() for stage in stages)  # in this order: each counts what it is the first to ask
+    name, reason = choose_teacher(config.teacher)
+    return Plan(
+        folder=folder,
+        teacher=name,
+        teacher_reason=reason,
+        price=price_line(name),
+        is_paid=is_paid(name),
+        base=planning.found.base,
+        base_reason=planning.found.base_reason,
+        precision=measure().precision,
+        steps=steps,
+    )
+
+
+def plan_measuring(task: TaskSpec, found: Found, splits: Splits, config: Config) -> Step:
+    """What measuring a trained student once more would take."""
+    kept: dict[str, Record] = {"parse": task, "retrieve": found, "split": splits}
+    return _Planning("", config, Path(), imagine(choose_teacher(config.teacher)[0]), kept).evaluating()
+
+
+def is_paid(teacher: str) -> bool:
+    """Whether a teacher, by its full name, may cost money: its price is not zero, or not known and it is elsewhere."""
+    known = price(teacher)
+    if known is not None:
+        return bool(known.input or known.output)
+    return urlsplit(teacher).hostname not in AT_HOME
+
+
+def parameters(model: str) -> int:
+    """How many the model has: by its card, or by its weights on disk at two bytes each."""
+    for card in builtin_models():
+        if card.id == model and card.parameters:
+            return card.parameters
+    files = list(Path(model).expanduser().glob("*.safetensors")) if weights.at_hand(model) else []
+    return sum(file.stat().st_size for file in files) // 2 or USUAL_PARAMETERS
+
+
+@dataclass(frozen=True)
+class _Planning:
+    text: str
+    config: Config
+    folder: Path
+    teacher: Imagined
+    kept: dict[str, Record]
+    """What earlier calls left and this one would read back."""
+    asks_hub: bool = False
+
+    # What is known, or can be told without a model
+
+    @cached_property
+    def task(self) -> TaskSpec:
+        if "parse" in self.kept:
+            return cast(TaskSpec, self.kept["parse"])
+        return parse(self.text, self.config.parse, teacher=self.teacher)
+
+    @cached_property
+    def found(self) -> Found:
+        if "retrieve" in self.kept:
+            return cast(Found, self.kept["retrieve"])
+        here = tuple(source for source in self.config.retrieve.data if not is_on_hub(source))
+        hub = self.config.retrieve.hub if self.asks_hub else "off"
+        config = self.config.retrieve.model_copy(update={"data": here, "hub": hub})
+        return retrieve(self.task, config, teacher=self.teacher)
+
+    @cached_property
+    def sides(self) -> tuple[int, int, int]:
+        """How many rows there will be to learn from, to choose the checkpoint by, and to measure on."""
+        if "split" in self.kept:
+            splits = cast(Splits, self.kept["split"])
+            return len(splits.train), len(splits.validation), len(splits.test)
+        total, config = self._given() + self._made(), self.config.split
+        validation = min(round(config.validation * total), config.max_validation)
+        test = self._test_rows() if config.test_data else min(round(config.test * total), config.max_test)
+        return total - validation - (0 if config.test_data else test), validation, test
+
+    def _given(self) -> int:
+        away = sum(is_on_hub(source) for source in self.config.retrieve.data)
+        return len(self.task.examples) + len(self.found.examples) + away * self.config.retrieve.max_rows
+
+    def _made(self) -> int:
+        if "generate" in self.kept:
+            return len(cast(Made, self.kept["generate"]).examples)
+        return self.config.generate.count
+
+    def _test_rows(self) -> int:
+        source = self.config.split.test_data
+        if is_on_hub(source):
+            return self.config.retrieve.max_rows
+        return len(read_rows(source, self.task, self.config.retrieve).examples)
+
+    @cached_property
+    def row_tokens(self) -> int:
+        """Tokens of a row as the student learns it."""
+        known = (*self.task.examples, *self.found.examples[:100])
+        inputs, outputs = [row.input for row in known], [row.output for row in known] or list(self.task.labels)
+        return mean_tokens(inputs) + mean_tokens(outputs) + TURN_TOKENS
+
+    # The stages
+
+    def parsing(self) -> Step:
+        self.teacher.asked.clear()
+        _ = self.task
+        return self._taught("parse", "reads the description", self._helping())
+
+    def retrieving(self) -> Step:
+        self.teacher.asked.clear()
+        base = self.found.base
+        return self._taught("retrieve", f"starts from {base}", self._helping())
+
+    def writing(self) -> Step:
+        config = self.config.generate
+        if "generate" in self.kept or not config.count:
+            return self._taught("generate", "writes nothing", Work())
+        needed = rehearse_writing(self.task, self.found, config, self.teacher)
+        return self._taught("generate", f"keeps {config.count} rows of what the teacher writes", needed)
+
+    def splitting(self) -> Step:
+        train, validation, test = self.sides
+        return self._step("split", f"about {train} rows to learn from, {validation} to choose by, {test} to measure on")
+
+    def training(self) -> Step:
+        (rows, held_out, _), config = self.sides, self.config.train
+        tokens = round(rows * config.epochs * self.row_tokens)
+        checked = round(held_out * config.epochs * config.validations_per_epoch * self.row_tokens)
+        size, speed = parameters(self.found.base), measure()
+        seconds = LOADING_SECONDS + tokens / speed.learning(size) + checked / speed.reading(size)
+        how = f"LoRA of rank {config.lora_rank}" if config.lora_rank else "all weights"
+        return self._step("train", f"{config.method}, {config.epochs:g} epochs, {how}", tokens, seconds)
+
+    def evaluating(self) -> Step:
+        config, base = self.config.evaluate, self.found.base
+        rows = min(self.sides[2], config.max_rows)
+        by_base, by_teacher = self._answering(rows, LocalModel.can), self._answering(rows, self.teacher.can)
+        seconds = 2 * LOADING_SECONDS + self._local_seconds(base, by_base)
+        seconds += rows * self.row_tokens / measure().reading(parameters(base))
+        teaches = config.teacher and self.teacher.name not in (base, f"transformers:{base}")
+        who = "student, base and teacher" if teaches else "student and base"
+        step = self._taught("evaluate", f"{who} on {rows} rows", by_teacher if teaches else Work())
+        if step.is_kept:
+            return step
+        tokens = step.tokens + round(by_base.tokens_in + by_base.tokens_out) + rows * self.row_tokens
+        return step.model_copy(update={"tokens": tokens, "minutes": step.minutes + seconds / 60})
+
+    def exporting(self) -> Step:
+        return self._step("export", f"writes {', '.join(self.config.export.formats)} to {self.folder / 'model'}")
+
+    # What they take
+
+    def _answering(self, rows: int, can: frozenset[str]) -> Work:
+        """What asking somebody about so many rows of the usual length takes."""
+        asked = question(self.task, "x" * CHARACTERS_PER_TOKEN * self.row_tokens, self.task.examples, can=can)
+        most = self.config.evaluate.max_new_tokens
+        request = answer_request(self.task, asked, can=can, max_tokens=most)
+        return work([request] * rows, self.teacher.name, self.row_tokens)
+
+    def _helping(self) -> Work:
+        """What the teacher was just asked, to understand the task."""
+        return work(self.teacher.asked, self.teacher.name, CARD_TOKENS)
+
+    def _step(self, stage: str, does: str, tokens: float = 0, seconds: float = 0) -> Step:
+        if stage in self.kept:
+            return Step(stage=stage, does="read back: nothing has changed", is_kept=True)
+        return Step(stage=stage, does=does, tokens=round(tokens), minutes=seconds / 60)
+
+    def _taught(self, stage: str, does: str, needed: Work) -> Step:
+        """A step in which the teacher does the work."""
+        tokens, seconds = needed.tokens_in + needed.tokens_out, 0.0
+        if self.teacher.name.startswith("transformers:") and needed.requests:
+            seconds = LOADING_SECONDS + self._local_seconds(self.teacher.name.partition(":")[2], needed)
+        elif not self.teacher.is_local:
+            seconds = needed.requests * REQUEST_SECONDS / IN_FLIGHT
+        step = self._step(stage, does, tokens, seconds)
+        if step.is_kept:
+            return step
+        return step.model_copy(
+            update={
+                "requests": round(needed.requests),
+                "most_requests": round(needed.most_requests),
+                "usd": needed.usd,
+                "most_usd": needed.most_usd,
+            }
+        )
+
+    def _local_seconds(self, model: str, needed: Work) -> float:
+        size, speed = parameters(model), measure()
+        return needed.tokens_in / speed.reading(size) + needed.tokens_out / speed.writing(size)

@@ -1,0 +1,26 @@
+"""The task put to a model that was not trained for it, and any answer as a request."""
+
+from collections.abc import Sequence
+
+from prompt2model.prompts import messages
+from prompt2model.records import Example, Message, Request, TaskSpec
+
+
+def question(
+    task: TaskSpec, text: str, examples: Sequence[Example] = (), *, can: frozenset[str] = frozenset()
+) -> tuple[Message, ...]:
+    """The task with its instruction and examples, as suits what the answerer `can` do.
+
+    One that tells likelihoods is shown the beginning of the answer of a classification, and no examples: measured on
+    movie reviews, a 135M model told positive from negative at an AUC of 0.89 that way, and of 0.73 when asked openly.
+    """
+    begun = bool(task.labels) and "logprobs" in can
+    return messages("answer/question.j2", task=task, text=text, examples=examples, begun=begun)
+
+
+def answer_request(task: TaskSpec, asked: tuple[Message, ...], *, can: frozenset[str], max_tokens: int) -> Request:
+    """One row to be answered: by the likelihood of the labels where the answerer can tell it, else by greedy text."""
+    continues = asked[-1].role == "assistant"
+    if task.labels and "logprobs" in can:
+        return Request(messages=asked, choices=task.labels, continues=continues)
+    return Request(messages=asked, max_tokens=max_tokens, temperature=0.0, continues=continues)

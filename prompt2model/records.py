@@ -1,0 +1,330 @@
+"""What crosses between stages: frozen records that are JSON both ways.
+
+Tensors and models never cross; a trained student is a folder, and the record names it.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Kind = Literal["classification", "generation"]
+Architecture = Literal["decoder", "encoder-decoder"]
+
+
+class Record(BaseModel):
+    """The root of all records: immutable, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# Rows
+
+
+class Source(Record):
+    """Where a row came from, for ever after."""
+
+    kind: Literal["user", "data", "teacher"]
+    """`user`: an example of the description. `data`: a labelled row of a file or data set. `teacher`: written by it."""
+    name: str
+    """The file, data set or teacher."""
+    row: int | None = None
+    """The row of the file or the number of the example, from 0."""
+    request: str | None = None
+    """The key of the teacher request that wrote the row."""
+    strategy: str | None = None
+
+
+class Example(Record):
+    """One row: what goes in, what should come out, and where the row came from."""
+
+    input: str
+    output: str
+    source: Source
+    rationale: str | None = None
+    probabilities: dict[str, float] | None = None
+    """The teacher's probability of each label, when it is a classification and the teacher can tell."""
+
+    @property
+    def is_real(self) -> bool:
+        """Whether a person wrote or labelled the row."""
+        return self.source.kind != "teacher"
+
+
+class Dropped(Record):
+    """A candidate that was not kept, and why."""
+
+    reason: str
+    """A few words that are the same for every row dropped for this reason; they are counted."""
+    text: str = ""
+    """What was dropped, for the report."""
+
+
+# Talking to a teacher
+
+
+class Message(Record):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Request(Record):
+    """One question to a teacher. Everything that decides the answer is in it, the seed included."""
+
+    messages: tuple[Message, ...]
+    continues: bool = False
+    """The last message is the assistant's and is to be continued, not answered. Only local teachers can."""
+    choices: tuple[str, ...] = ()
+    """Ask for the likelihood of each of these answers instead of a text (needs `logprobs`)."""
+    json_schema: dict[str, Any] | None = None
+    max_tokens: int = 512
+    temperature: float = 1.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+    """Tells apart requests that ask the same thing; a teacher that can be seeded is seeded with it."""
+
+
+class Reply(Record):
+    """What came back: a text, or the choices' log-likelihoods, or the reason why nothing did."""
+
+    text: str = ""
+    logprobs: tuple[float, ...] = ()
+    """Natural logarithms, one for each choice of the request, in its order."""
+    finish: Literal["stop", "length", "filtered", "failed"] = "stop"
+    failure: str = ""
+    """Why there is no text: a few words that are the same for all requests failing for this reason."""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cached: bool = False
+
+
+class Spent(Record):
+    """What teacher requests have cost so far."""
+
+    requests: int = 0
+    cached: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    usd: float = 0.0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Spent") -> "Spent":
+        mine, theirs = self.model_dump(), other.model_dump()
+        return Spent(**{key: mine[key] + theirs[key] for key in mine})
+
+
+# parse
+
+
+class TaskSpec(Record):
+    """A task description, understood."""
+
+    instruction: str
+    examples: tuple[Example, ...] = ()
+    kind: Kind = "generation"
+    labels: tuple[str, ...] = ()
+    """For a classification: every possible output, in the description's order."""
+    output_form: str = ""
+    """What an output looks like, in a few words: "one of: positive, negative", "one line of text"."""
+    metric: str = "rouge_l"
+    language: str = "en"
+    """The ISO 639-1 code of the inputs' language."""
+    notes: tuple[str, ...] = ()
+    """What was assumed, for the person to check."""
+    dropped: dict[str, int] = Field(default_factory=dict)
+
+
+# retrieve
+
+
+class ModelCard(Record):
+    """Facts about a base model."""
+
+    id: str
+    description: str
+    architecture: Architecture
+    parameters: int
+    size_bytes: int
+    licence: str
+    languages: tuple[str, ...] = ("en",)
+    context_tokens: int = 0
+    """0 where it is not bounded (relative positions)."""
+    downloads: int = 0
+    instruct: bool = False
+    gated: bool = False
+    tags: tuple[str, ...] = ()
+
+
+class DataCard(Record):
+    """Facts about a data set."""
+
+    id: str
+    description: str
+    task: str
+    """The Hub's task name, as in `text-classification`."""
+    input_columns: tuple[str, ...] = ()
+    output_column: str = ""
+    config: str = ""
+    rows: int = 0
+    size_bytes: int = 0
+    licence: str = ""
+    languages: tuple[str, ...] = ("en",)
+    downloads: int = 0
+    gated: bool = False
+    tags: tuple[str, ...] = ()
+
+
+class Ranked(Record):
+    """A card, its place, and the reasons for it."""
+
+    card: ModelCard | DataCard
+    score: float
+    reasons: tuple[str, ...]
+    at_hand: bool
+    """Whether it can be loaded now without a download."""
+
+
+class Found(Record):
+    """What retrieval brought: ranked cards, the base model that was chosen, and rows of the data that was given."""
+
+    base: str
+    base_reason: str = ""
+    models: tuple[Ranked, ...] = ()
+    datasets: tuple[Ranked, ...] = ()
+    examples: tuple[Example, ...] = ()
+    columns: dict[str, str] = Field(default_factory=dict)
+    """For each source of rows, which columns were read as input and output."""
+    licences: dict[str, str] = Field(default_factory=dict)
+    """For each source of rows, its licence where it is known."""
+    dropped: dict[str, int] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+# generate
+
+
+class Made(Record):
+    """What the teacher wrote and the filters kept."""
+
+    examples: tuple[Example, ...] = ()
+    dropped: dict[str, int] = Field(default_factory=dict)
+    rejected: tuple[Dropped, ...] = ()
+    """A few of the dropped candidates, to look at."""
+    teacher: str = ""
+    strategies: tuple[str, ...] = ()
+    filters: tuple[str, ...] = ()
+    spent: Spent = Spent()
+    statement: str = ""
+    """How the writing ended: complete, or why it stopped early."""
+
+
+# split
+
+
+class Splits(Record):
+    """Rows to learn from, to choose the checkpoint by, and to measure on. No input or near twin is on two sides."""
+
+    train: tuple[Example, ...] = ()
+    validation: tuple[Example, ...] = ()
+    test: tuple[Example, ...] = ()
+    dropped: dict[str, int] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+# train
+
+
+class Checkpoint(Record):
+    """One validation during training."""
+
+    step: int
+    epoch: float
+    loss_nats: float
+    """The mean training loss per counted token since the last validation, in nats."""
+    validation_loss_nats: float
+    metric: str
+    score: float
+    seconds: float
+    """Since training began, interruptions not counted."""
+
+
+class Student(Record):
+    """A trained student: a folder, and how it came about."""
+
+    folder: Path
+    base: str
+    method: str
+    parameters: int
+    trained_parameters: int
+    steps: int
+    best_step: int
+    tokens: int
+    """Tokens the model was run over in training, padding not counted."""
+    seconds: float
+    tokens_per_second: float
+    precision: str
+    history: tuple[Checkpoint, ...] = ()
+    losses: tuple[float, ...] = ()
+    """The training loss of every step, in nats per counted token."""
+    notes: tuple[str, ...] = ()
+
+
+# evaluate
+
+
+class Score(Record):
+    """One number, with what one needs to believe it."""
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    """The ends of the 95 % bootstrap interval."""
+
+
+class Measured(Record):
+    """One contender on one set of rows."""
+
+    who: Literal["majority", "base", "student", "teacher"]
+    name: str
+    rows: Literal["real", "synthetic"]
+    n: int
+    scores: tuple[Score, ...]
+    seconds_per_answer: float = 0.0
+    tokens_per_answer: float = 0.0
+    """Tokens read and written for one answer, the prompt included."""
+    notes: tuple[str, ...] = ()
+
+
+class Prediction(Record):
+    """One answer beside the truth, for the report and for those who look."""
+
+    input: str
+    expected: str
+    answer: str
+    probability: float | None = None
+    base_answer: str | None = None
+    rows: Literal["real", "synthetic"] = "real"
+
+
+class Report(Record):
+    """The evidence: every contender on the same rows."""
+
+    task: TaskSpec
+    measured: tuple[Measured, ...]
+    predictions: tuple[Prediction, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+# export
+
+
+class Artifact(Record):
+    """The files that a person takes away."""
+
+    folder: Path
+    files: tuple[str, ...]
+    format: str

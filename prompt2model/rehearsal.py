@@ -1,0 +1,125 @@
+"""The teacher's work, rehearsed: what it would be asked, word for word, and what that would cost.
+
+A teacher that only notes what it is asked takes the place of the real one, so prompts are counted as they will be sent.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from math import ceil, prod
+from random import Random
+
+from prompt2model.config import GenerateConfig
+from prompt2model.filters import Sieve
+from prompt2model.ledger import FREE, estimate, price, prompt_text
+from prompt2model.records import Dropped, Example, Found, Reply, Request, TaskSpec
+from prompt2model.stages.generate import plan as plan_writing
+from prompt2model.strategies import Round
+from prompt2model.student import LocalModel
+from prompt2model.teachers import open_teacher
+from prompt2model.twins import Twins
+
+REHEARSED = 16
+"""Candidates that are rehearsed, to know what one costs."""
+USUAL_YIELD = {"agreement": 0.5, "novelty": 0.85}
+"""The share of its candidates that a filter usually keeps."""
+CHARACTERS_PER_TOKEN = 4
+TEXT_TOKENS = 30
+"""Of an input or an answer, when the description shows none."""
+THOUGHT_TOKENS = 200
+"""Before an answer, of a model that thinks first and is asked to think little."""
+
+
+@dataclass
+class Imagined:
+    """Notes what it is asked, and answers with words drawn at random, never twice the same."""
+
+    name: str
+    can: frozenset[str]
+    is_local: bool
+    identity: str = "imagined"
+    asked: list[Request] = field(default_factory=list)
+    text_tokens: int = TEXT_TOKENS
+    """The length of what it writes."""
+    rng: Random = field(default_factory=lambda: Random(0))  # noqa: S311 - not for secrets
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Reply]]]:
+        for index, request in enumerate(requests):
+            self.asked.append(request)
+            words = max(2, self.text_tokens * CHARACTERS_PER_TOKEN // 6)
+            text = " ".join(f"w{self.rng.randrange(10_000):04}" for _ in range(words))
+            yield [(index, Reply(logprobs=(0.0,) * len(request.choices)) if request.choices else Reply(text=text))]
+
+
+def imagine(name: str) -> Imagined:
+    """A teacher that can do what the one of this full name can. Raises as `open_teacher` does, but loads no model."""
+    if name.startswith("transformers:"):
+        return Imagined(name, LocalModel.can, is_local=True)
+    teacher = open_teacher(name)
+    return Imagined(name, teacher.can, is_local=teacher.is_local)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a teacher would be asked: as usual, and at most."""
+
+    requests: float = 0
+    most_requests: float = 0
+    tokens_in: float = 0
+    tokens_out: float = 0
+    usd: float = 0.0
+    most_usd: float = 0.0
+
+
+def work(asked: Sequence[Request], name: str, text_tokens: int, *, usual: float = 1, most: float = 1) -> Work:
+    """What the requests cost, each asked `usual` times; at most `most` times, with the longest answer it may have."""
+    tokens_in = usual * sum(len(prompt_text(request)) for request in asked) / CHARACTERS_PER_TOKEN
+    known = price(name) or FREE
+    thought = THOUGHT_TOKENS * known.reasoning
+    tokens_out = usual * sum(min(text_tokens, request.max_tokens) + thought for request in asked if not request.choices)
+    return Work(
+        requests=usual * len(asked),
+        most_requests=most * len(asked),
+        tokens_in=tokens_in,
+        tokens_out=tokens_out,
+        usd=known.usd(round(tokens_in), round(tokens_out)),
+        most_usd=estimate(asked, name, times=most).usd,
+    )
+
+
+def rehearse_writing(task: TaskSpec, found: Found, config: GenerateConfig, teacher: Imagined) -> Work:
+    """What writing and sifting `config.count` rows would take.
+
+    Raises ConfigError when a strategy or filter does not suit the task or the teacher.
+    """
+    strategies, filters = plan_writing(task, config, teacher)
+    usual = min(config.over_generate, 1 / prod(USUAL_YIELD.get(name, 1.0) for name in filters))
+    teacher.text_tokens = mean_tokens([row.input for row in (*task.examples, *found.examples[:REHEARSED])])
+    pool: tuple[Example, ...] = task.examples
+    for _ in range(2):  # the first time only for rows that the second can show in its prompts
+        teacher.asked.clear()
+        rows = [row for name in strategies for row in _candidates(strategies[name].write, task, pool, config, teacher)]
+        pool = (*task.examples, *rows)
+    sieve = Sieve(task, (), Twins(config.near_twin), teacher, config)
+    for module in filters.values():
+        if module.NEEDS:
+            module.sift(rows, sieve)
+    scale = config.count / (REHEARSED * len(strategies))
+    most = scale * config.over_generate
+    return work(teacher.asked, teacher.name, teacher.text_tokens, usual=scale * usual, most=most)
+
+
+def mean_tokens(texts: Sequence[str]) -> int:
+    """The texts' mean length, in tokens as they are guessed before there is a tokenizer."""
+    return ceil(sum(map(len, texts)) / len(texts) / CHARACTERS_PER_TOKEN) if texts else TEXT_TOKENS
+
+
+def _candidates(
+    write: Callable[[Round], Iterator[Example | Dropped]],
+    task: TaskSpec,
+    pool: Sequence[Example],
+    config: GenerateConfig,
+    teacher: Imagined,
+) -> list[Example]:
+    rng = Random(0)  # noqa: S311 - not for secrets
+    written = write(Round(task, pool, teacher, REHEARSED, rng, config))
+    return [row for row in written if isinstance(row, Example)]

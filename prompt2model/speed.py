@@ -1,0 +1,71 @@
+"""What this machine computes in a second, and what that means for a model of a given size.
+
+Counted as usual: 2 operations a parameter for every token that is read or written, 6 for one that is learned from
+(Kaplan et al., 2020, https://arxiv.org/abs/2001.08361, section 2.1).
+"""
+
+import time
+from functools import cache
+
+import torch
+
+from prompt2model.records import Record
+from prompt2model.student import device, fastest_dtype
+
+LEARNING, READING, WRITING = 0.65, 0.9, 0.2
+"""Shares of a bare matrix product's speed that the whole of a small model reaches, measured with SmolLM2-135M on two
+cores. Writing is held up by reading the weights once for every token of a batch."""
+GPU_SHARE = 0.3
+"""Of the same on a GPU, where a small model's kernels are short."""
+PASSES_PER_SECOND = 30.0
+"""Tokens that one text grows by in a second, at most: each costs a forward pass with its overhead."""
+WRITTEN_AT_ONCE = 32
+WIDTH = {"cpu": 1024, "cuda": 8192}
+"""Of the matrices that are multiplied, so large that the machine is busy with them."""
+
+
+class Speed(Record):
+    """What was measured."""
+
+    device: str
+    precision: str
+    """The faster one here."""
+    operations_per_second: float
+
+    def learning(self, parameters: int) -> float:
+        """Tokens a second that a model of this size is trained on."""
+        return self._reached(LEARNING) / (6 * max(parameters, 1))
+
+    def reading(self, parameters: int) -> float:
+        """Tokens of a prompt, or of labels to choose from, a second."""
+        return self._reached(READING) / (2 * max(parameters, 1))
+
+    def writing(self, parameters: int) -> float:
+        """Tokens a second over all the texts that are written at once."""
+        return min(self._reached(WRITING) / (2 * max(parameters, 1)), PASSES_PER_SECOND * WRITTEN_AT_ONCE)
+
+    def _reached(self, share: float) -> float:
+        return share * self.operations_per_second * (GPU_SHARE if self.device != "cpu" else 1.0)
+
+
+@cache
+def measure() -> Speed:
+    """The speed of matrix products on the device that models run on, in the faster precision. Takes under a second."""
+    where, dtype = device(), fastest_dtype()
+    width = WIDTH.get(where.type, 1024)
+    a = torch.ones(width // 4, width, dtype=dtype, device=where)
+    b = torch.ones(width, width, dtype=dtype, device=where)
+    best = min(_product_seconds(a, b) for _ in range(8))
+    return Speed(
+        device=where.type,
+        precision=str(dtype).removeprefix("torch."),
+        operations_per_second=2 * (width // 4) * width * width / best,
+    )
+
+
+def _product_seconds(a: torch.Tensor, b: torch.Tensor) -> float:
+    started = time.perf_counter()
+    torch.matmul(a, b)
+    if a.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - started

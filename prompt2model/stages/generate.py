@@ -1,0 +1,290 @@
+"""generate: the teacher writes rows, filters sift them, until there are enough or the yield dries up."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+from random import Random
+from types import ModuleType
+
+from prompt2model import progress
+from prompt2model.config import GenerateConfig
+from prompt2model.errors import ConfigError, DataError
+from prompt2model.filters import Sieve
+from prompt2model.ledger import FREE, price
+from prompt2model.records import Dropped, Example, Found, Made, Reply, Request, Spent, TaskSpec
+from prompt2model.registry import load
+from prompt2model.strategies import Round
+from prompt2model.teacher import Teacher, check_abilities
+from prompt2model.twins import Twins
+
+DRY_ROUNDS = 3
+DRY_SHARE = 0.05
+"""The yield has dried up when each of so many rounds in a row keeps less than this share."""
+SMALLEST_ROUND = 16
+"""Candidates of a round at least (or `round_size`, if that is less): a handful says nothing about the yield."""
+MOST_REJECTED = 50
+"""Dropped candidates kept in the record, to look at."""
+MOST_CHARACTERS = 500
+"""Of a dropped candidate."""
+
+logger = logging.getLogger(__name__)
+
+
+def generate(task: TaskSpec, found: Found, config: GenerateConfig, *, teacher: Teacher, seed: int = 0) -> Made:
+    """`config.count` rows or as many as can be had, with the count of what was dropped and why the writing ended.
+
+    Every request follows from the seed and the earlier replies, so with a cached teacher an interrupted call that is
+    repeated asks nothing twice and ends the same. Raises ConfigError before the first request when a strategy or filter
+    does not suit the task or the teacher, TeacherError when nobody answers, DataError when not one row was kept.
+    """
+    strategies, filters = plan(task, config, teacher)
+    harvest = _Harvest(task, found, config)
+    with progress.task("writing examples", total=config.count) as advance:
+        counted = _Counted(teacher, advance)
+        while not harvest.is_over:
+            before, count = len(harvest.kept), harvest.next_count()
+            written = _written(strategies, harvest, count, counted, seed)
+            harvest.take(_sifted(filters, harvest, written, counted), count)
+            advance(len(harvest.kept) - before)
+    harvest.fill_up()
+    if config.count and not harvest.kept:
+        raise _nothing_kept(harvest)
+    return Made(
+        examples=tuple(harvest.kept),
+        dropped=harvest.reasons(),
+        rejected=_sample(harvest.dropped, seed),
+        teacher=teacher.name,
+        strategies=tuple(strategies),
+        filters=tuple(filters),
+        spent=counted.spent,
+        statement=_statement(harvest),
+    )
+
+
+def plan(
+    task: TaskSpec, config: GenerateConfig, teacher: Teacher
+) -> tuple[dict[str, ModuleType], dict[str, ModuleType]]:
+    """The strategies and the filters that will be used, by name.
+
+    Raises ConfigError when one does not exist, is not for this kind of task, or needs more than the teacher can do.
+    """
+    strategies = _suited("strategies", _auto_strategies(config.strategies, task), task, teacher)
+    filters = _suited("filters", _auto_filters(config.filters, task, teacher), task, teacher)
+    if task.kind == "classification" and len(task.labels) < 2:
+        raise ConfigError(
+            f"A classification needs at least two labels; the task has {len(task.labels)}.",
+            hint='Name them in the description, or: --set parse.labels=["first", "second"]',
+        )
+    return strategies, filters
+
+
+def _auto_strategies(asked: tuple[str, ...], task: TaskSpec) -> tuple[str, ...]:
+    if asked != ("auto",):
+        return asked
+    if task.kind == "classification":
+        name, reason = "label_first", "the labels are known, and each gets its share"
+    else:
+        name, reason = "input_first", "an open question is answered best with a fresh mind"
+    logger.info("Examples are written by the strategy %s: %s.", name, reason)
+    return (name,)
+
+
+def _auto_filters(asked: tuple[str, ...], task: TaskSpec, teacher: Teacher) -> tuple[str, ...]:
+    if asked != ("auto",):
+        return asked
+    names, reason = ["format", "novelty"], "a second answer to each row would cost as much as the first"
+    if task.kind == "classification" and "logprobs" in teacher.can:
+        names, reason = [*names, "agreement"], "the teacher can say how likely each label is"
+    logger.info("Examples are sifted by the filters %s: %s.", ", ".join(names), reason)
+    return tuple(names)
+
+
+def _suited(family: str, names: Sequence[str], task: TaskSpec, teacher: Teacher) -> dict[str, ModuleType]:
+    modules = {name: load(family, name) for name in names}
+    for name, module in modules.items():
+        if task.kind not in module.KINDS:
+            raise ConfigError(
+                f"{name!r} in generate.{family} is for {' and '.join(module.KINDS)}; this task is a {task.kind}.",
+                hint=f"--set generate.{family}=auto chooses what suits the task.",
+            )
+        check_abilities(teacher, module.NEEDS, f"{name!r} in generate.{family}")
+    if not modules and family == "strategies":
+        raise ConfigError("generate.strategies is empty.", hint="--set generate.count=0 writes nothing.")
+    return modules
+
+
+@dataclass
+class _Harvest:
+    """What has been written so far, and whether that is enough."""
+
+    task: TaskSpec
+    found: Found
+    config: GenerateConfig
+    kept: list[Example] = field(default_factory=list)
+    spare: list[Example] = field(default_factory=list)
+    """Good rows that are too many of their label: used only if the other labels cannot be had."""
+    dropped: list[Dropped] = field(default_factory=list)
+    asked: int = 0
+    yields: list[float] = field(default_factory=list)
+    """The share of its candidates that each round kept."""
+
+    def __post_init__(self) -> None:
+        self.twins = Twins(self.config.near_twin)
+        for row in self.given:
+            self.twins.add(row.input)
+
+    @property
+    def given(self) -> tuple[Example, ...]:
+        return (*self.task.examples, *self.found.examples)
+
+    @property
+    def is_over(self) -> bool:
+        """No loop without a bound: every round asks for one candidate at least."""
+        return len(self.kept) >= self.config.count or self.is_dry or self.asked >= self.most_asked
+
+    @property
+    def is_dry(self) -> bool:
+        return len(self.yields) >= DRY_ROUNDS and max(self.yields[-DRY_ROUNDS:]) < DRY_SHARE
+
+    @property
+    def most_asked(self) -> int:
+        return ceil(self.config.over_generate * self.config.count)
+
+    def next_count(self) -> int:
+        """Candidates of the next round: what is missing, by the yield so far, within the limits."""
+        share = max(len(self.kept) / self.asked, DRY_SHARE) if self.asked else 1.0
+        wanted = ceil((self.config.count - len(self.kept)) / share)
+        return min(max(wanted, SMALLEST_ROUND), self.config.round_size, self.most_asked - self.asked)
+
+    def take(self, rows: Sequence[Example], count: int) -> None:
+        """Keep the rows of one round of `count` candidates, of no label more than its share."""
+        before = len(self.kept)
+        share = ceil(self.config.count / max(len(self.task.labels), 1))
+        of_label = Counter(_label(row, self.task) for row in self.kept)
+        for row in rows:
+            self.twins.add(row.input)
+            is_wanted = len(self.kept) < self.config.count and of_label[_label(row, self.task)] < share
+            (self.kept if is_wanted else self.spare).append(row)
+            of_label[_label(row, self.task)] += is_wanted
+        self.asked += count
+        self.yields.append((len(self.kept) - before) / count)
+
+    def without_dropped(self, judged: Iterable[Example | Dropped]) -> list[Example]:
+        """The rows among them; the dropped ones are counted."""
+        judged = list(judged)
+        self.dropped += [one for one in judged if isinstance(one, Dropped)]
+        return [one for one in judged if isinstance(one, Example)]
+
+    def fill_up(self) -> None:
+        """Take spare rows for those that could not be had; the rest is dropped."""
+        missing = self.config.count - len(self.kept)
+        self.kept += self.spare[:missing]
+        self.dropped += [Dropped(reason="more than needed", text=row.input) for row in self.spare[missing:]]
+
+    def reasons(self) -> dict[str, int]:
+        """How many candidates were dropped for each reason, the commonest first."""
+        return dict(Counter(dropped.reason for dropped in self.dropped).most_common())
+
+
+def _label(row: Example, task: TaskSpec) -> str:
+    return row.output if task.kind == "classification" else ""
+
+
+def _written(
+    strategies: dict[str, ModuleType], harvest: _Harvest, count: int, teacher: Teacher, seed: int
+) -> list[Example | Dropped]:
+    """One round's candidates, shared out evenly among the strategies.
+
+    Given rows that may become the test are not shown to the teacher: what it writes would resemble them.
+    """
+    pool = (*harvest.task.examples, *harvest.kept)
+    written: list[Example | Dropped] = []
+    for place, (name, strategy) in enumerate(strategies.items()):
+        share = (count + place) // len(strategies)
+        rng = Random(f"{seed}/{name}/{len(harvest.yields)}")  # noqa: S311 - not for secrets
+        written += strategy.write(Round(harvest.task, pool, teacher, share, rng, harvest.config)) if share else []
+    return written
+
+
+def _sifted(
+    filters: dict[str, ModuleType], harvest: _Harvest, written: Sequence[Example | Dropped], teacher: Teacher
+) -> list[Example]:
+    """What passes every filter, in order; what does not is counted."""
+    sieve = Sieve(harvest.task, (*harvest.given, *harvest.kept), harvest.twins, teacher, harvest.config)
+    rows = harvest.without_dropped(written)
+    for module in filters.values():
+        rows = harvest.without_dropped(module.sift(rows, sieve)) if rows else []
+    return rows
+
+
+def _statement(harvest: _Harvest) -> str:
+    kept, count = len(harvest.kept), harvest.config.count
+    if not count:
+        return "Nothing was to be written."
+    what = f"{kept} rows kept of {harvest.asked} written"
+    if kept >= count:
+        return f"Complete: {what}."
+    why = (
+        f"the last {DRY_ROUNDS} rounds kept less than {DRY_SHARE:.0%} each"
+        if harvest.is_dry
+        else f"{harvest.most_asked} candidates were the limit (generate.over_generate)"
+    )
+    return f"Stopped before {count} rows: {why}. {what}; {_main_reason(harvest)}."
+
+
+def _main_reason(harvest: _Harvest) -> str:
+    reasons = harvest.reasons()
+    if not reasons:
+        return "nothing was dropped"
+    reason, count = next(iter(reasons.items()))
+    return f"the main reason to drop one was {reason!r} ({count})"
+
+
+def _nothing_kept(harvest: _Harvest) -> DataError:
+    counts = ", ".join(f"{count} × {reason}" for reason, count in harvest.reasons().items())
+    alone = ", or generate.count=0 to learn from your rows alone" if harvest.found.examples else ""
+    return DataError(
+        f"The teacher wrote {harvest.asked} candidates and none could be used: {counts or 'it wrote nothing'}.",
+        hint=f"Try a stronger --teacher, more examples in the description, or fewer generate.filters{alone}.",
+    )
+
+
+def _sample(dropped: Sequence[Dropped], seed: int) -> tuple[Dropped, ...]:
+    """A few of the dropped, drawn with the seed, in the order they were dropped."""
+    rng = Random(f"{seed}/rejected")  # noqa: S311 - not for secrets
+    places = sorted(rng.sample(range(len(dropped)), min(MOST_REJECTED, len(dropped))))
+    return tuple(Dropped(reason=dropped[i].reason, text=dropped[i].text[:MOST_CHARACTERS]) for i in places)
+
+
+class _Counted:
+    """The teacher, with a count of what this stage asked of it, shown beside the bar: a round may take minutes."""
+
+    def __init__(self, teacher: Teacher, advance: progress.Advance) -> None:
+        self.name, self.identity, self.can, self.is_local = (
+            teacher.name,
+            teacher.identity,
+            teacher.can,
+            teacher.is_local,
+        )
+        self.spent = Spent()
+        self._teacher, self._advance, self._price = teacher, advance, price(teacher.name) or FREE
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Reply]]]:
+        began = time.monotonic()
+        for group in self._teacher.answer(requests):
+            fresh = [reply for _, reply in group if not reply.cached]
+            tokens_in, tokens_out = sum(reply.tokens_in for reply in fresh), sum(reply.tokens_out for reply in fresh)
+            self.spent += Spent(
+                requests=len(group),
+                cached=len(group) - len(fresh),
+                tokens_in=tokens_in,
+                tokens_out=tokens_out,
+                usd=self._price.usd(tokens_in, tokens_out),
+                seconds=time.monotonic() - began,
+            )
+            self._advance(0, note=f"{self.spent.requests} replies")
+            yield group
+            began = time.monotonic()

@@ -1,0 +1,275 @@
+"""A transformers model on this machine: load it, let it answer, prepare it for training, save it."""
+
+import hashlib
+import logging
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import extract_model_from_parallel
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+)
+
+from prompt2model import progress, weights
+from prompt2model.batches import Batch, Codec
+from prompt2model.decoding import Writing, batches_by_length, likelihoods, write
+from prompt2model.errors import RunError, WeightsError
+from prompt2model.records import Architecture, Reply, Request
+
+log = logging.getLogger(__name__)
+
+MAX_PADDED_TOKENS = 8192
+"""Largest prompt batch, in tokens: bounds the memory of activations, not of weights."""
+
+WRITERS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+"""Ends of the names of classes whose weights include a trained head."""
+
+
+class LocalModel:
+    """A model and its tokenizer, ready to answer requests as a Teacher does."""
+
+    can = frozenset({"text", "logprobs", "logits"})
+    is_local = True
+
+    def __init__(self, model: Any, codec: Codec, *, name: str, identity: str = "", batch_rows: int = 32) -> None:
+        self.model, self.codec = model, codec
+        self.name, self.identity = name, identity or name
+        self.batch_rows = batch_rows
+        self.context_tokens = int(getattr(model.config.get_text_config(), "max_position_embeddings", 0) or 0)
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Reply]]]:
+        """Replies a batch at a time; batches hold requests of similar length and of one sort."""
+        sorts: dict[tuple[tuple[str, ...], str], list[int]] = {}
+        for index, request in enumerate(requests):
+            sorts.setdefault((request.choices, _gap(request)), []).append(index)
+        for indices in sorts.values():
+            yield from self._batches([(index, requests[index]) for index in indices])
+
+    def _batches(self, asked: Sequence[tuple[int, Request]]) -> Iterator[list[tuple[int, Reply]]]:
+        choices = asked[0][1].choices
+        written = max((len(choice) for choice in self._choices(asked[0][1])), default=0)
+        prompts = [self._prompt(request, written or request.max_tokens) for _, request in asked]
+        answer = self._choose if choices else self._write
+        for batch in batches_by_length([len(prompt) for prompt in prompts], self.batch_rows, MAX_PADDED_TOKENS):
+            replies = answer([asked[i][1] for i in batch], [prompts[i] for i in batch])
+            yield [(asked[i][0], reply) for i, reply in zip(batch, replies, strict=True)]
+
+    def _prompt(self, request: Request, new_tokens: int) -> tuple[int, ...]:
+        """The prompt, cut so that the answer still fits into the model's context, or half of it where that is less."""
+        room = max(self.context_tokens - new_tokens, self.context_tokens // 2) if self.context_tokens else None
+        return self.codec.prompt(request.messages, continues=request.continues, max_tokens=room)
+
+    def _write(self, requests: Sequence[Request], prompts: Sequence[tuple[int, ...]]) -> list[Reply]:
+        stops = [request.stop or self.codec.stops(request.messages) for request in requests]
+        texts = [
+            Writing(prompt, self._room(request, prompt), request.temperature, request.top_p, request.seed, stop)
+            for request, prompt, stop in zip(requests, prompts, stops, strict=True)
+        ]
+        write(self.model, self.codec, texts)
+        return [
+            Reply(
+                text=_until(self.codec.text(text.tokens), text.stop),
+                finish="stop" if text.finished else "length",
+                tokens_in=len(text.prompt),
+                tokens_out=len(text.tokens),
+            )
+            for text in texts
+        ]
+
+    def _room(self, request: Request, prompt: tuple[int, ...]) -> int:
+        """How many tokens the answer may have."""
+        if not self.context_tokens:
+            return request.max_tokens
+        taken = len(prompt) if self.codec.architecture == "decoder" else 1
+        return min(request.max_tokens, self.context_tokens - taken)
+
+    def _choose(self, requests: Sequence[Request], prompts: Sequence[tuple[int, ...]]) -> list[Reply]:
+        choices = self._choices(requests[0])
+        table = likelihoods(self.model, self.codec, prompts, choices)  # (B, choices)
+        best = table.argmax(1).tolist()
+        return [
+            Reply(
+                text=requests[0].choices[best[row]],
+                logprobs=tuple(table[row].tolist()),
+                tokens_in=len(prompt),
+                tokens_out=len(choices[best[row]]),
+            )
+            for row, prompt in enumerate(prompts)
+        ]
+
+    def _choices(self, request: Request) -> list[tuple[int, ...]]:
+        """The choices as tokens; with EOS where one begins another, or the shorter would always win."""
+        texts = [_gap(request) + choice for choice in request.choices]
+        plain = [self.codec.completion(text, ended=False) for text in texts]
+        nested = any(b[: len(a)] == a for i, a in enumerate(plain) for j, b in enumerate(plain) if i != j)
+        return [self.codec.completion(text) for text in texts] if nested or () in plain else plain
+
+
+def load(folder: Path, *, precision: str = "auto") -> tuple[Any, Codec]:
+    """The model in evaluation mode, on the GPU if there is one, and its codec.
+
+    Raises WeightsError when the folder holds no model that transformers can load without remote code or pickle.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        _check_it_writes(config, folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        family = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        with progress.quiet():
+            model = family.from_pretrained(
+                folder, dtype=dtype_of(precision), trust_remote_code=False, use_safetensors=True
+            )
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        raise WeightsError(
+            f"{folder} cannot be loaded: {(str(error).splitlines() or [type(error).__name__])[0]}",
+            hint="It must be a transformers model with safetensors weights and a tokenizer.",
+        ) from error
+    architecture: Architecture = "encoder-decoder" if config.is_encoder_decoder else "decoder"
+    start = getattr(config, "decoder_start_token_id", None) or 0
+    ends = model.generation_config.eos_token_id
+    ends = ends if isinstance(ends, list) else [ends] if ends is not None else []
+    return model.to(device()).eval(), Codec(tokenizer, architecture, start_token=start, ends=ends)
+
+
+def _check_it_writes(config: Any, folder: Path) -> None:
+    """transformers loads an encoder like BERT as a writer too, with a head that nobody has trained."""
+    made_for = config.architectures or []
+    if made_for and not config.is_encoder_decoder and not any(name.endswith(WRITERS) for name in made_for):
+        raise WeightsError(
+            f"{folder} is a {made_for[0]}, which writes no text.",
+            hint="Choose a decoder like SmolLM2 or an encoder-decoder like T5.",
+        )
+
+
+def open_model(name: str, *, precision: str = "auto", batch_rows: int = 32) -> LocalModel:
+    """A model by Hub id or folder, fetched if it is not at hand, ready to answer. Raises WeightsError."""
+    folder = weights.fetch(name)
+    model, codec = load(folder, precision=precision)
+    return LocalModel(model, codec, name=name, identity=f"{name}@{fingerprint(folder)}", batch_rows=batch_rows)
+
+
+def device() -> torch.device:
+    """Where models run."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """The arithmetic to run in: as named, or for `auto` the faster one here."""
+    named = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    return named[precision] if precision in named else fastest_dtype()
+
+
+@cache
+def fastest_dtype() -> torch.dtype:
+    """bfloat16 where a matrix product in it is clearly faster, measured on this machine; else float32.
+
+    Processors without bfloat16 arithmetic run it several times slower than float32.
+    """
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    seconds = {dtype: _product_seconds(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    return torch.bfloat16 if seconds[torch.bfloat16] < 0.8 * seconds[torch.float32] else torch.float32
+
+
+def counted_logits(model: Any, batch: Batch) -> Tensor:
+    """The logits at the batch's counted positions only, (N, V), in row-major order.
+
+    The head of the model, nearly a fifth of a small model's arithmetic, never sees the other positions. It is
+    reached by a hook, because what models do before and after it (scaling, soft-capping) is theirs to know.
+    """
+    head = extract_model_from_parallel(model).get_output_embeddings()
+    hook = head.register_forward_pre_hook(lambda _, args: (args[0][batch.counted], *args[1:]))
+    try:
+        logits: Tensor = model(**batch.inputs, use_cache=False).logits
+    finally:
+        hook.remove()
+    return logits
+
+
+def adapt(model: Any, lora_rank: int) -> Any:
+    """The model as it is trained: whole, or frozen with LoRA adapters of this rank on every linear layer.
+
+    Hu et al., 2021, https://arxiv.org/abs/2106.09685; all linear layers as in QLoRA, https://arxiv.org/abs/2305.14314.
+    Raises WeightsError for a quantised model.
+    """
+    if getattr(model.config, "quantization_config", None):
+        raise WeightsError(
+            "The base model is quantised: its weights cannot be trained, nor adapters merged into them.",
+            hint="Choose the model that it was made from.",
+        )
+    if not lora_rank:
+        return model.train()
+    from peft import LoraConfig, get_peft_model  # seconds to import, and most runs train all weights
+
+    with warnings.catch_warnings():  # what peft asks of transformers, and does for GPT-2, needs nobody's attention
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        warnings.filterwarnings("ignore", "fan_in_fan_out is set to False", UserWarning)
+        return get_peft_model(model, LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, target_modules="all-linear"))
+
+
+def merge(model: Any) -> Any:
+    """The model with its adapters, if it has any, added into its weights."""
+    return model if isinstance(model, PreTrainedModel) else model.merge_and_unload()
+
+
+def save(model: Any, codec: Codec, folder: Path) -> None:
+    """A folder that plain transformers loads, and that answers greedily. Raises RunError when it cannot be written.
+
+    What the base model's generation settings say of sampling is left out: transformers refuses to save some of them.
+    """
+    kept = {name: getattr(model.generation_config, name) for name in ("decoder_start_token_id", "forced_bos_token_id")}
+    model.generation_config = GenerationConfig(
+        bos_token_id=codec.tokenizer.bos_token_id, eos_token_id=sorted(codec.ends), pad_token_id=codec.pad, **kept
+    )
+    try:
+        with progress.quiet():
+            model.save_pretrained(folder)
+        codec.tokenizer.save_pretrained(folder)
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"The model cannot be written to {folder}: {error}", hint="Is the disk full?") from error
+
+
+def fingerprint(folder: Path) -> str:
+    """A digest of the folder's configuration, tokenizer and weights."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*")):
+        if path.suffix in (".json", ".safetensors", ".jinja"):
+            digest.update(path.name.encode() + b"\0")
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def _gap(request: Request) -> str:
+    """The space before a choice that goes on with a line, as in "Label: positive"."""
+    is_within_a_line = request.continues and not request.messages[-1].content.endswith((" ", "\n"))
+    return " " if is_within_a_line else ""
+
+
+def _until(text: str, stops: Sequence[str]) -> str:
+    for stop in stops:
+        text = text.partition(stop)[0]
+    return text
+
+
+def _product_seconds(dtype: torch.dtype) -> float:
+    """The best time of a few products of the size of a small model's layer."""
+    a, b = torch.ones(256, 1024, dtype=dtype), torch.ones(1024, 1024, dtype=dtype)
+    best = float("inf")
+    for _ in range(4):
+        start = time.perf_counter()
+        torch.matmul(a, b)
+        best = min(best, time.perf_counter() - start)
+    return best

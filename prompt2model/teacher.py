@@ -1,0 +1,67 @@
+"""What a teacher is, for everything that asks one."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol, runtime_checkable
+
+from prompt2model.errors import ConfigError
+from prompt2model.records import Reply, Request, Spent
+
+ABILITIES = {
+    "text": "writes an answer",
+    "json_schema": "keeps to a JSON schema",
+    "logprobs": "gives the likelihood of answers that it is shown",
+    "logits": "gives the whole distribution of every token (white box)",
+}
+
+
+class Teacher(Protocol):
+    """Someone who answers requests, many at once."""
+
+    name: str
+    """As `--teacher` takes it."""
+    identity: str
+    """Name and revision: what the cache and the stages key on."""
+    can: frozenset[str]
+    """Which of ABILITIES it has."""
+    is_local: bool
+    """Whether it runs in this process, without money or network."""
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Reply]]]:
+        """Replies as they come, in groups that belong together: (index of the request, its reply).
+
+        Every request gets exactly one reply; one that failed has `finish="failed"` and a reason. Raises TeacherError
+        when no request can succeed (no connection, a refused key, no such model).
+        """
+        ...
+
+
+@runtime_checkable
+class Accounted(Protocol):
+    """A teacher that keeps count of what it cost, as those of `open_teacher` do."""
+
+    @property
+    def spent(self) -> Spent: ...
+
+
+def spent_by(teacher: Teacher) -> Spent:
+    """What the teacher has cost so far; nothing when it keeps no count."""
+    return teacher.spent if isinstance(teacher, Accounted) else Spent()
+
+
+def replies(teacher: Teacher, requests: Sequence[Request]) -> list[Reply]:
+    """All replies, in the order of the requests."""
+    found: dict[int, Reply] = {}
+    for group in teacher.answer(requests):
+        found.update(group)
+    return [found[index] for index in range(len(requests))]
+
+
+def check_abilities(teacher: Teacher, needs: Iterable[str], who: str) -> None:
+    """Raises ConfigError when the teacher lacks what `who` needs."""
+    missing = [need for need in needs if need not in teacher.can]
+    if missing:
+        lacks = "; ".join(f"{need!r}: it {ABILITIES[need]}" for need in missing)
+        raise ConfigError(
+            f"{who} needs a teacher that can do more than {teacher.name} ({lacks}).",
+            hint="A local teacher has every ability: --teacher transformers:HuggingFaceTB/SmolLM2-135M-Instruct",
+        )

@@ -1,0 +1,83 @@
+"""Teachers, one file each. A plug-in here is a module with
+
+    connect(model: str, **options) -> Teacher      raises TeacherError when it cannot be had
+
+`open_teacher` finds the plug-in by the name that `--teacher` takes, and wraps it in the response cache and the ledger.
+"""
+
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import cast
+
+from prompt2model import registry
+from prompt2model.cache import Cached
+from prompt2model.errors import ConfigError
+from prompt2model.home import home
+from prompt2model.ledger import FREE, Metered, price
+from prompt2model.teacher import Teacher
+from prompt2model.weights import DEFAULT_MODEL
+
+OPENAI_MODEL = "gpt-5-mini"
+"""The model that is taken when there is a key and no name."""
+
+
+def open_teacher(name: str, *, budget_usd: float = 0.0, cache: Path | None = None, book: Path | None = None) -> Cached:
+    """The teacher of that name (see `choose_teacher`), with a cache before it and a ledger that keeps the budget.
+
+    `cache` is the file of kept replies, by default one in the user's folder. `book` is a file that remembers what a run
+    has spent, so that its budget holds over interruptions. Raises ConfigError for a name or a budget that cannot be
+    used, TeacherError when the teacher cannot be had.
+    """
+    resolved, _ = choose_teacher(name)
+    teacher = _connect(resolved)
+    cost = FREE if teacher.is_local else price(teacher.name)
+    metered = Metered(teacher, price=cost, budget_usd=budget_usd, book=book)
+    return Cached(metered, cache or home() / "replies.sqlite")
+
+
+def choose_teacher(name: str) -> tuple[str, str]:
+    """The teacher's full name, and why it is that one, in one line. Connects to nothing."""
+    if name != "auto":
+        return name, "as asked"
+    if address := os.environ.get("OPENAI_BASE_URL", "").strip():
+        return address, "OPENAI_BASE_URL is set; its only model is taken"
+    if os.environ.get("OPENAI_API_KEY", "").strip():
+        return f"openai:{OPENAI_MODEL}", "OPENAI_API_KEY is set"
+    return (
+        f"transformers:{DEFAULT_MODEL}",
+        "no key and no server is set (OPENAI_API_KEY, OPENAI_BASE_URL); this one is local",
+    )
+
+
+def check_teacher(name: str) -> None:
+    """Raises ConfigError for a name that no teacher can have. Connects to nothing."""
+    _plugin(choose_teacher(name)[0])
+
+
+def _connect(name: str) -> Teacher:
+    plugin, model = _plugin(name)
+    if name.startswith(("http:", "https:")):
+        return cast(Teacher, plugin.connect(model, url=name.partition("#")[0]))
+    return cast(Teacher, plugin.connect(model))
+
+
+def _plugin(name: str) -> tuple[ModuleType, str]:
+    """The plug-in that knows the teacher, and the model's name."""
+    kind, colon, model = name.partition(":")
+    if kind in ("http", "https"):
+        plugin = registry.load("teachers", "openai")
+        plugin.check_address(name)
+        return plugin, name.partition("#")[2]
+    if not colon or not model:
+        raise ConfigError(f"{name!r} does not name a teacher.", hint=_how_to_write(name))
+    return registry.load("teachers", kind), model
+
+
+def _how_to_write(name: str) -> str:
+    kinds = registry.names("teachers")
+    if name.rstrip(":") in kinds:
+        return f"Say which one: {name.rstrip(':')}:…"
+    if "/" in name:
+        return f"Did you mean transformers:{name}?"
+    return "Write it as KIND:NAME, http://host/v1#MODEL, or auto. Kinds: " + ", ".join(kinds) + "."

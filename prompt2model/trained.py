@@ -1,0 +1,66 @@
+"""A trained student, ready to be called: from a run's folder or from an exported one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import overload
+
+from pydantic import ValidationError
+
+from prompt2model import store
+from prompt2model.answers import Answer, ask
+from prompt2model.errors import RunError
+from prompt2model.records import Message, Student, TaskSpec
+from prompt2model.teacher import Teacher
+
+MAX_NEW_TOKENS = 256
+
+
+class Trained:
+    """`student = Trained(folder)`; `student("text")` gives the answer, `student([...])` a list of them."""
+
+    def __init__(self, folder: Path | str) -> None:
+        """Raises RunError when `folder` is neither a finished run nor an exported model."""
+        self.folder, self.task = _find(Path(folder))
+        self._model: Teacher | None = None
+
+    @overload
+    def __call__(self, inputs: str) -> str: ...
+    @overload
+    def __call__(self, inputs: list[str] | tuple[str, ...]) -> list[str]: ...
+    def __call__(self, inputs: str | list[str] | tuple[str, ...]) -> str | list[str]:
+        if isinstance(inputs, str):
+            return self.answers([inputs])[0].text
+        return [answer.text for answer in self.answers(inputs)]
+
+    def answers(self, inputs: Sequence[str]) -> list[Answer]:
+        """Each input's answer, for a classification with its probability."""
+        asked = [(Message(role="user", content=text),) for text in inputs]
+        return ask(self.task, asked, self._loaded(), max_tokens=MAX_NEW_TOKENS, what="answering")
+
+    def _loaded(self) -> Teacher:
+        """The model, loaded at the first question: torch takes seconds to import."""
+        if self._model is None:
+            from prompt2model.student import open_model
+
+            self._model = open_model(str(self.folder))
+        return self._model
+
+
+def _find(folder: Path) -> tuple[Path, TaskSpec]:
+    if (folder / "task.json").is_file():
+        return folder, _task(folder / "task.json")
+    if (folder / "train.json").is_file():
+        student = store.read(folder, "train", Student).folder
+        moved = folder / student.name  # a run's folder may have been moved since
+        return moved if moved.is_dir() else student, store.read(folder, "parse", TaskSpec)
+    raise RunError(
+        f"{folder} holds no trained student.",
+        hint="Name the folder of a finished run (its --out), or the model folder in it.",
+    )
+
+
+def _task(path: Path) -> TaskSpec:
+    try:
+        return TaskSpec.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise RunError(f"{path} cannot be read: it is damaged.", hint="Export the student again.") from error

@@ -1,0 +1,56 @@
+"""How good the student is so far: the task's metric, and the loss, on rows that it does not learn from."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from prompt2model import registry
+from prompt2model.answers import ask
+from prompt2model.batches import Batch, Codec, Row
+from prompt2model.memory import MicroBatches
+from prompt2model.records import Example, Message, TaskSpec
+from prompt2model.student import LocalModel
+
+MAX_SCORED_TEXTS = 48
+"""Rows that are answered in words; writing is slow, and the loss is on all of them."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The validation rows, as they stand and as they are tokenised."""
+
+    task: TaskSpec
+    examples: Sequence[Example]
+    rows: Sequence[Row]
+
+
+def score(held_out: HeldOut, model: Any, codec: Codec, accelerator: Accelerator) -> float:
+    """The task's metric, answered as the finished student will answer. Each process answers its share of the rows."""
+    task = held_out.task
+    rows = held_out.examples if task.labels else held_out.examples[:MAX_SCORED_TEXTS]
+    longest = max(len(codec.completion(row.output)) for row in rows)
+    mine = rows[accelerator.process_index :: accelerator.num_processes]
+    asked = [(Message(role="user", content=row.input),) for row in mine]
+    answers = ask(task, asked, LocalModel(model, codec, name="student"), max_tokens=longest + 8, what="validating")
+    pairs = gather_object([(answer.text, row.output) for answer, row in zip(answers, mine, strict=True)])
+    found: float = registry.load("metrics", task.metric).compute(*map(list, zip(*pairs, strict=True)))
+    return found
+
+
+@torch.no_grad()
+def mean_loss(
+    held_out: HeldOut, loss: Callable[[Batch], Tensor], codec: Codec, micro: MicroBatches, accelerator: Accelerator
+) -> float:
+    """The loss per counted token over all rows, in nats. Each process computes its share of the rows."""
+    mine = sorted(held_out.rows, key=len)[accelerator.process_index :: accelerator.num_processes]
+    sums = torch.zeros(2, device=accelerator.device)  # the loss, and the weight of what was counted
+    for part in micro.split(mine):
+        batch = codec.collate(part).to(accelerator.device)
+        sums += torch.stack([loss(batch).float(), sums.new_tensor(batch.total_weight)])
+    total, weight = accelerator.reduce(sums, "sum").tolist()
+    return float(total / weight) if weight else 0.0

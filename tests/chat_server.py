@@ -1,0 +1,224 @@
+"""A small real server that speaks OpenAI's chat protocol, well or badly: each of MODES is a way to answer."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Body = dict[str, Any]
+
+
+class ChatServer(ThreadingHTTPServer):
+    """`modes` are used up one a request; the last one stays. `asked` holds the bodies in the order they came."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def __init__(self, *modes: str, text: Callable[[Body], str] = lambda body: "yes", models: tuple[str, ...] = ("m",)):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.modes, self.text, self.models = list(modes or ("ok",)), text, models
+        self.asked: list[Body] = []
+        self.keys: set[str | None] = set()
+        self.under_way, self.most_under_way = 0, 0
+        self.seconds = 0.0
+        self.released = threading.Event()
+        self._lock = threading.Lock()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Silence: a client that has given up hangs up while it is answered."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def next_mode(self, body: Body) -> str:
+        with self._lock:
+            self.asked.append(body)
+            return self.modes.pop(0) if len(self.modes) > 1 else self.modes[0]
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        with self._lock:
+            self.under_way += 1
+            self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.under_way -= 1
+
+
+@contextmanager
+def serve(*modes: str, **options: Any) -> Iterator[ChatServer]:
+    server = ChatServer(*modes, **options)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.released.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: ChatServer
+
+    def do_GET(self) -> None:
+        models = [{"id": model, "object": "model", "created": 0, "owned_by": "us"} for model in self.server.models]
+        self.say(200, {"object": "list", "data": models})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.keys.add(self.headers.get("Authorization"))
+        with self.server.counted():
+            time.sleep(self.server.seconds)
+            MODES[self.server.next_mode(body)](self, body)
+
+    def say(self, status: int, value: Any, **headers: str) -> None:
+        self.write(status, value if isinstance(value, bytes) else json.dumps(value).encode(), **headers)
+
+    def write(self, status: int, content: bytes, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(content)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Silence: the default writes to standard error."""
+
+
+def completion(body: Body, text: Any, finish: str = "stop", **message: Any) -> Body:
+    return {
+        "id": "1",
+        "object": "chat.completion",
+        "created": 0,
+        "model": body["model"],
+        "choices": [
+            {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text, **message}}
+        ],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+    }
+
+
+def error(message: str, param: str | None = None, code: str | None = None) -> Body:
+    return {"error": {"message": message, "type": "error", "param": param, "code": code}}
+
+
+def _ok(handler: _Handler, body: Body) -> None:
+    handler.say(200, completion(body, handler.server.text(body)))
+
+
+def _retry_after(handler: _Handler, body: Body) -> None:
+    handler.say(429, error("slow down"), Retry_After="0.2")
+
+
+def _long_retry_after(handler: _Handler, body: Body) -> None:
+    handler.say(429, error("come back tomorrow"), Retry_After="86400")
+
+
+def _retry_date(handler: _Handler, body: Body) -> None:
+    handler.say(503, error("restarting"), Retry_After=formatdate(time.time() + 1, usegmt=True))
+
+
+def _hangs(handler: _Handler, body: Body) -> None:
+    handler.server.released.wait(30)
+    handler.close_connection = True
+
+
+def _half(handler: _Handler, body: Body) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Type", "application/json")
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    handler.wfile.write(b'{"choices": [')
+    handler.wfile.flush()
+    handler.connection.shutdown(socket.SHUT_RDWR)
+    handler.close_connection = True
+
+
+def _no_usage(handler: _Handler, body: Body) -> None:
+    answer = completion(body, "yes")
+    del answer["usage"]
+    handler.say(200, answer)
+
+
+def _echoes_the_key(handler: _Handler, body: Body) -> None:
+    handler.say(401, error(f"Incorrect API key provided: {handler.headers['Authorization']}"))
+
+
+def _old_limit(handler: _Handler, body: Body) -> None:
+    """As OpenAI's models that think first: no max_tokens, no temperature but 1."""
+    if "max_tokens" in body:
+        text = (
+            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+        )
+        handler.say(400, error(text, "max_tokens", "unsupported_parameter"))
+    elif body.get("temperature", 1) != 1:
+        text = (
+            "Unsupported value: 'temperature' does not support 0.5 with this model. Only the default (1) is supported."
+        )
+        handler.say(400, error(text, "temperature", "unsupported_value"))
+    else:
+        _ok(handler, body)
+
+
+def _no_seed(handler: _Handler, body: Body) -> None:
+    """As a FastAPI server that forbids what it does not know."""
+    if "seed" in body:
+        detail = [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]
+        handler.say(422, {"detail": detail})
+    else:
+        _ok(handler, body)
+
+
+def _no_schema(handler: _Handler, body: Body) -> None:
+    if "response_format" in body:
+        handler.say(400, error("This response_format type is unavailable now"))
+    else:
+        handler.say(200, completion(body, '```json\n{"answer": 1}\n```'))
+
+
+MODES: dict[str, Callable[[_Handler, Body], None]] = {
+    "ok": _ok,
+    "429 then ok": _retry_after,
+    "503 until a date": _retry_date,
+    "429": lambda handler, body: handler.say(429, error("slow down")),
+    "429 for a day": _long_retry_after,
+    "429 no credit": lambda handler, body: handler.say(429, error("no quota", code="insufficient_quota")),
+    "400": lambda handler, body: handler.say(400, error("your prompt is not nice")),
+    "400 too long": lambda handler, body: handler.say(400, error("maximum context length is 8 tokens", "messages")),
+    "401": _echoes_the_key,
+    "403": lambda handler, body: handler.say(403, error("not for you")),
+    "404": lambda handler, body: handler.say(404, error("no such model", code="model_not_found")),
+    "500": lambda handler, body: handler.say(500, error("oh dear")),
+    "502 page": lambda handler, body: handler.say(502, b"<html>Bad gateway</html>", Content_Type="text/html"),
+    "hangs": _hangs,
+    "half": _half,
+    "broken JSON": lambda handler, body: handler.say(200, b'{"choices": [{"mess'),
+    "a page": lambda handler, body: handler.say(200, b"<html>Welcome</html>", Content_Type="text/html"),
+    "a list": lambda handler, body: handler.say(200, []),
+    "deep JSON": lambda handler, body: handler.say(200, b"[" * 100_000),
+    "no choices": lambda handler, body: handler.say(200, {**completion(body, ""), "choices": []}),
+    "null choices": lambda handler, body: handler.say(200, {**completion(body, ""), "choices": None}),
+    "null message": lambda handler, body: handler.say(200, {"choices": [{"message": None}]}),
+    "no content": lambda handler, body: handler.say(200, completion(body, None)),
+    "parts": lambda handler, body: handler.say(200, completion(body, [{"type": "text", "text": "in parts"}])),
+    "half a character": lambda handler, body: handler.say(200, completion(body, "\ud83d cut")),
+    "length": lambda handler, body: handler.say(200, completion(body, "a lo", "length")),
+    "filtered": lambda handler, body: handler.say(200, completion(body, "", "content_filter")),
+    "refusal": lambda handler, body: handler.say(200, completion(body, None, refusal="I will not.")),
+    "no usage": _no_usage,
+    "old limit": _old_limit,
+    "no seed": _no_seed,
+    "no schema": _no_schema,
+}

@@ -1,0 +1,379 @@
+"""The command line: what goes to standard output, what to standard error, and what the exit code is."""
+
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from chat_server import serve
+from command import Caller, Said, quick, sentences, write_script
+
+from prompt2model import registry
+from prompt2model.cli import COMMANDS, routed, run
+from prompt2model.records import Example, Report, TaskSpec
+
+TASK = "Classify a film as positive or negative."
+STAGES = ("parse", "retrieve", "generate", "split", "train", "evaluate", "export")
+COMMAND = [sys.executable, "-m", "prompt2model"]
+
+
+@pytest.fixture
+def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Caller:
+    return Caller(capfd, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def built(tiny_decoder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A finished run that tests may look at but not change, and the command that made it."""
+    folder = tmp_path_factory.mktemp("built")
+    command = [
+        "build",
+        TASK,
+        "--out",
+        str(folder / "run"),
+        *quick(tiny_decoder, write_script(folder / "answers.jsonl")),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROMPT2MODEL_HOME", str(folder / "home"))
+        assert run([*command, "--quiet", "--json"]) == 0
+    return folder / "run", command
+
+
+@pytest.fixture
+def copy(built: tuple[Path, list[str]], tmp_path: Path) -> Path:
+    """The finished run, to be changed."""
+    return Path(shutil.copytree(built[0], tmp_path / "copy"))
+
+
+# From a sentence to a model
+
+
+def test_a_sentence_becomes_a_model_and_every_stage_is_told(call: Caller, tiny_decoder: Path, tmp_path: Path):
+    options = quick(tiny_decoder, write_script(tmp_path / "answers.jsonl"))
+    said = call(TASK, "--out", tmp_path / "run", *options)
+    assert said.code == 0
+    told = [line.split()[0] for line in said.err.splitlines() if line.split()[:1] and line.split()[0] in STAGES]
+    assert told == list(STAGES)
+    assert "labels positive, negative" in said.err
+    for part in ("majority", "base", "student", "model", "report.html"):
+        assert part in said.out
+    assert f"prompt2model predict {tmp_path / 'run'}" in said.err
+    assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_the_same_command_again_makes_nothing_anew(built, call: Caller):
+    folder, command = built
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*.json")}
+    assert call(*command).code == 0
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*.json")} == before
+
+
+def test_json_is_one_document_on_standard_output(built, call: Caller):
+    summary = call(*built[1], "--json").json()
+    assert summary["folder"] == str(built[0])
+    assert summary["rows"] == {"train": 42, "validation": 9, "test": 9}
+    assert [one["who"] for one in summary["measured"]] == ["majority", "base", "student"]
+
+
+def test_quiet_leaves_standard_error_empty(built, call: Caller):
+    said = call(*built[1], "--quiet")
+    assert (said.code, said.err) == (0, "")
+    assert "student" in said.out
+
+
+def test_the_settings_of_a_run_are_kept_in_it(built, call: Caller):
+    said = call("config", "--config", built[0] / "settings.toml", "--json").json()
+    assert (said["generate"]["count"], said["train"]["epochs"]) == (60, 1.0)
+
+
+def test_a_description_comes_from_a_file_or_from_standard_input(call: Caller, tmp_path: Path):
+    (tmp_path / "task.md").write_text(f"{TASK}\n\nthe end is sad -> negative\nthe music is fine -> positive\n")
+    from_file = call("parse", tmp_path / "task.md", "--json")
+    piped = call("parse", "-", "--json", stdin=(tmp_path / "task.md").read_text())
+    assert from_file.out == piped.out
+    task = TaskSpec.model_validate_json(piped.out)
+    assert (task.labels, len(task.examples)) == (("positive", "negative"), 2)
+
+
+# Where the arguments go
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([TASK], ["build", TASK]),
+        ([TASK, "--count", "5"], ["build", TASK, "--count", "5"]),
+        (["--yes", TASK], ["build", "--yes", TASK]),
+        (["-"], ["build", "-"]),
+        ([""], ["build", ""]),
+        (["task.md"], ["build", "task.md"]),
+        (["把英文翻译成中文。"], ["build", "把英文翻译成中文。"]),
+        (["build", "bulid"], ["build", "bulid"]),
+        (["--help"], ["--help"]),
+        (["--version"], ["--version"]),
+        ([], []),
+    ],
+)
+def test_a_first_argument_that_is_no_command_goes_to_build(arguments, expected):
+    assert routed(arguments) == expected
+
+
+def test_a_file_named_by_one_word_is_a_description(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "task").write_text(TASK)
+    assert routed(["task"]) == ["build", "task"]
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["version"]])
+def test_the_version_is_printed(call: Caller, arguments):
+    assert call(*arguments).out.startswith("prompt2model 1.")
+
+
+def test_without_arguments_the_help_is_printed(call: Caller):
+    said = call()
+    assert said.code == 0
+    assert all(command in said.out for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(call: Caller, command: str):
+    said = call(command, "--help")
+    assert said.code == 0
+    assert f"prompt2model {command}" in said.out
+
+
+# A student, asked
+
+
+def test_a_student_answers_texts_in_their_order(built, call: Caller):
+    said = call("predict", built[0], "a fine film", "a sad end")
+    assert said.code == 0
+    assert len(said.out.splitlines()) == 2
+    assert set(said.out.splitlines()) <= {"positive", "negative"}
+
+
+def test_an_answer_as_json_has_input_output_and_probability(built, call: Caller):
+    said = call("predict", built[0], "a fine film", "--json", "--quiet")
+    row = json.loads(said.out)
+    assert list(row) == ["input", "output", "probability"]
+    assert row["input"] == "a fine film"
+    assert 0.5 <= row["probability"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("inputs.txt", "a fine film\na sad end\n"),
+        ("inputs.txt", "a fine film\r\n\r\na sad end"),
+        ("inputs.jsonl", '{"input": "a fine film", "id": 1}\n\n{"input": "a sad end"}\n'),
+        ("inputs.txt", '{"input": "a fine film"}\n{"input": "a sad end"}\n'),
+    ],
+)
+def test_inputs_come_from_files_of_lines_or_rows_and_from_standard_input(built, call: Caller, tmp_path, name, content):
+    (tmp_path / name).write_bytes(content.encode())
+    from_file = call("predict", built[0], "--file", tmp_path / name, "--json")
+    assert [json.loads(line)["input"] for line in from_file.out.splitlines()] == ["a fine film", "a sad end"]
+    assert call("predict", built[0], "--json", stdin=content).out == from_file.out
+
+
+def test_an_exported_model_answers_as_the_run_does(built, call: Caller, tmp_path: Path):
+    said = call("export", built[0], "--out", tmp_path / "mine")
+    assert (said.code, said.out.strip()) == (0, str(tmp_path / "mine"))
+    asked = [*sentences(5, seed=9), "--json"]
+    assert call("predict", tmp_path / "mine", *asked).out == call("predict", built[0], *asked).out
+
+
+# Stages alone
+
+
+def test_a_report_is_shown_as_a_table_as_markdown_and_as_json(built, call: Caller):
+    table = call("report", built[0])
+    assert "student" in table.out
+    assert str(built[0] / "report.html") in table.err
+    assert "| student |" in call("report", built[0], "--markdown").out.replace("**", "")
+    assert Report.model_validate_json(call("report", built[0], "--json").out).task.kind == "classification"
+
+
+def test_a_student_trained_again_is_measured_again(copy: Path, call: Caller):
+    said = call("train", copy, "--epochs", "2", "--json")
+    assert said.json()["steps"] == 6
+    stale = call("report", copy)
+    assert stale.code == 1
+    assert "evaluate" in stale.err
+    assert call("evaluate", copy).code == 0
+    assert call("report", copy).code == 0
+
+
+def test_a_run_is_trained_again_with_its_own_settings(copy: Path, call: Caller):
+    before = (copy / "train.json").read_text()
+    assert call("train", copy).code == 0
+    assert (copy / "train.json").read_text() == before
+
+
+def test_a_student_is_trained_on_rows_without_a_teacher(tiny_decoder: Path, call: Caller, tmp_path: Path):
+    rows = [f"{text},{label}" for text, label in zip(sentences(40), ["positive", "negative"] * 20, strict=True)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *rows]))
+    options = ("--data", tmp_path / "rows.csv", "--base", tiny_decoder, "--epochs", "1", "--set", "retrieve.hub=off")
+    said = call("train", TASK, *options, "--out", tmp_path / "run")
+    assert said.code == 0, said.err
+    assert "text -> label" in (tmp_path / "run" / "retrieve.json").read_text()
+    assert call("predict", tmp_path / "run", "a fine film").code == 0
+
+
+def test_other_test_rows_are_measured_without_those_that_were_learned_from(copy: Path, call: Caller, tmp_path: Path):
+    learned = json.loads((copy / "split.json").read_text())["record"]["train"][0]
+    rows = [{"input": learned["input"], "output": learned["output"]}, {"input": "quite new", "output": "positive"}]
+    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    before = (copy / "evaluate.json").read_text()
+    said = call("evaluate", copy, "--test-data", tmp_path / "test.jsonl", "--json")
+    report = Report.model_validate_json(said.out)
+    assert {(one.rows, one.n) for one in report.measured} == {("real", 1)}
+    assert any(note.startswith("1 test rows were left out") for note in report.notes)
+    assert (copy / "evaluate.json").read_text() == before
+
+
+def test_rows_are_written_as_json_lines(call: Caller, tmp_path: Path):
+    options = ("--teacher", write_script(tmp_path / "a.jsonl"), "--count", "20", "--set", "generate.filters=format")
+    said = call("generate", TASK, *options)
+    rows = [Example.model_validate_json(line) for line in said.out.splitlines()]
+    assert len(rows) == 20
+    assert {row.output for row in rows} == {"positive", "negative"}
+    assert call("generate", TASK, *options, "--out", tmp_path / "rows.jsonl").out == ""
+    assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 20
+
+
+@pytest.mark.parametrize("command", ["models", "datasets"])
+def test_cards_are_ranked_with_reasons(call: Caller, command: str):
+    ranked = call(command, TASK, "--limit", "3", "--set", "retrieve.hub=off", "--json").json()
+    assert len(ranked) == 3
+    assert [one["score"] for one in ranked] == sorted((one["score"] for one in ranked), reverse=True)
+    assert all(one["reasons"] for one in ranked)
+    assert ranked[0]["card"]["id"] in call(command, TASK, "-n", "3", "--set", "retrieve.hub=off").out.replace("\n", "")
+
+
+def test_a_file_of_all_settings_can_be_edited_and_read(call: Caller, tmp_path: Path):
+    (tmp_path / "run.toml").write_text(call("config", "--toml").out.replace("epochs = 3.0", "epochs = 7"))
+    said = call("config", "--config", tmp_path / "run.toml", "--set", "seed=3", "--json").json()
+    assert (said["train"]["epochs"], said["seed"]) == (7.0, 3)
+    assert "The default is 3.0." in " ".join(call("config", "--config", tmp_path / "run.toml").out.split())
+
+
+def test_every_plugin_is_listed(call: Caller):
+    listed = {(one["family"], one["name"]) for one in call("plugins", "--json").json()}
+    assert listed == {(family, name) for family in registry.FAMILIES for name in registry.names(family)}
+    assert "label_first" in call("plugins").out
+
+
+# Plans and money
+
+
+def test_a_dry_run_starts_nothing_and_tells_what_would_run(call: Caller, tiny_decoder: Path, tmp_path: Path):
+    options = quick(tiny_decoder, write_script(tmp_path / "answers.jsonl"))
+    planned = call(TASK, "--out", tmp_path / "run", *options, "--dry-run", "--json").json()
+    assert [step["stage"] for step in planned["steps"]] == list(STAGES)
+    assert next(step["requests"] for step in planned["steps"] if step["stage"] == "generate") == 60
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_of_a_finished_run_reads_everything_back(built, call: Caller):
+    planned = call(*built[1], "--dry-run", "--json").json()
+    assert all(step["is_kept"] for step in planned["steps"])
+
+
+def test_a_dry_run_says_from_which_stage_on_it_would_work(built, call: Caller):
+    planned = call(*built[1], "--dry-run", "--json", "--set", "train.batch_rows=4").json()
+    assert [step["stage"] for step in planned["steps"] if not step["is_kept"]] == ["train", "evaluate", "export"]
+
+
+@pytest.fixture
+def priced(home_folder: Path) -> Iterator[Callable[..., Said]]:
+    """The name of a server's teacher that has a price, and the server."""
+    (home_folder / "prices.toml").write_text('[models]\n"m" = { input = 1.0, output = 2.0 }\n')
+    texts = iter(sentences(200))
+    with serve("ok", text=lambda body: next(texts)) as server:
+        yield server
+
+
+def test_a_price_is_accepted_by_yes_or_by_a_budget(call: Caller, priced):
+    options = ("--teacher", f"{priced.url}#m", "--count", "10", "--set", "generate.filters=format")
+    refused = call("generate", TASK, *options)
+    assert (refused.code, refused.out, len(priced.asked)) == (1, "", 0)
+    assert "--yes" in refused.err
+    accepted = call("generate", TASK, *options, "--yes")
+    assert accepted.code == 0
+    assert "about $0.0" in accepted.err
+    assert len(accepted.out.splitlines()) == 10
+    assert call("generate", TASK, *options, "--budget", "1").code == 0
+
+
+def test_a_budget_that_is_too_small_is_never_passed(call: Caller, priced):
+    said = call("generate", TASK, "--teacher", f"{priced.url}#m", "--count", "10", "--budget", "0.000001")
+    assert said.code == 1
+    assert "budget" in said.err
+    assert priced.asked == []
+
+
+# The terminal and the shell
+
+
+@pytest.mark.parametrize("command", ["plugins", "config"])
+def test_a_pipe_that_is_closed_early_is_no_error_to_speak_of(command: str):
+    script = f"set -o pipefail; {' '.join(COMMAND)} {command} | true"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_with_130_and_says_that_the_same_command_goes_on(tmp_path: Path, tiny_decoder: Path):
+    with serve("ok") as server:
+        server.seconds = 0.5
+        options = quick(tiny_decoder, f"{server.url}#m")
+        command = [*COMMAND, "build", TASK, "--out", str(tmp_path / "run"), *options]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        wait_until(lambda: server.asked)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert "the same command goes on from there" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_somebody_at_a_terminal_is_asked_before_it_costs(tmp_path: Path, home_folder: Path, tiny_decoder: Path):
+    (home_folder / "prices.toml").write_text('[models]\n"m" = { input = 1.0, output = 2.0 }\n')
+    with serve("ok") as server:
+        command = [*COMMAND, "build", TASK, "--out", str(tmp_path / "run"), *quick(tiny_decoder, f"{server.url}#m")]
+        master, slave = pty.openpty()
+        process = subprocess.Popen(command, stdin=slave, stderr=slave, stdout=subprocess.PIPE)
+        os.close(slave)
+        heard = read_until(master, b"[y/N]")
+        os.write(master, b"n\n")
+        assert process.wait(timeout=60) == 1
+        assert b"at most" in heard
+        assert server.asked == []
+        os.close(master)
+        process.stdout.close()
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+
+
+def read_until(master: int, expected: bytes) -> bytes:
+    heard = b""
+    while expected not in heard:
+        heard += os.read(master, 1000)
+    return heard

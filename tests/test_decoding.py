@@ -1,0 +1,284 @@
+"""Decoding against transformers' own: greedy texts, sampled texts, likelihoods, and what batches must not change."""
+
+import math
+from random import Random
+
+import pytest
+import torch
+from tiny import save_decoder, save_encoder_decoder
+from transformers import (
+    AutoModelForCausalLM,
+    BartConfig,
+    BartForConditionalGeneration,
+    Gemma2Config,
+    GPT2Config,
+    GPTNeoXConfig,
+    Lfm2Config,
+    OPTConfig,
+)
+
+from prompt2model.batches import Codec
+from prompt2model.decoding import Writing, _nucleus, batches_by_length, likelihoods, write
+from prompt2model.student import load
+
+PROMPTS = ("the film is good, a text and the answer", "bad", "a text", "the film is bad and the film is good", "user")
+CHOICES = ((5, 6, 7), (5,), (5, 6), (9,), (10, 11))
+
+TOKENS = {"vocab_size": 305, "pad_token_id": 2, "eos_token_id": 2, "bos_token_id": 1}
+SHAPE = {**TOKENS, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+LLAMA_LIKE = {**SHAPE, "intermediate_size": 64, "num_key_value_heads": 2}
+CONFIGS = {
+    "gpt2": GPT2Config(**TOKENS, n_embd=32, n_layer=2, n_head=4),
+    "pythia": GPTNeoXConfig(**SHAPE, intermediate_size=64),
+    "opt": OPTConfig(**SHAPE, ffn_dim=64, word_embed_proj_dim=32),
+    "gemma2": Gemma2Config(**LLAMA_LIKE, head_dim=8, sliding_window=8),
+    "lfm2": Lfm2Config(**LLAMA_LIKE, layer_types=["conv", "full_attention"], block_auto_adjust_ff_dim=False),
+    "bart": BartConfig(
+        vocab_size=305,
+        d_model=32,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        pad_token_id=0,
+        bos_token_id=3,
+        eos_token_id=1,
+        decoder_start_token_id=1,
+        forced_bos_token_id=None,
+        forced_eos_token_id=None,
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Each kind of model with its codec; the weights are spread out, or random models say the same all along."""
+    folder = tmp_path_factory.mktemp("models")
+    llama, codec = load(save_decoder(folder / "llama"), precision="float32")
+    t5, t5_codec = load(save_encoder_decoder(folder / "t5"), precision="float32")
+    found = {"llama": (llama, codec), "t5": (t5, t5_codec)}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for name, config in CONFIGS.items():
+            if name == "bart":
+                found[name] = (
+                    BartForConditionalGeneration(config).eval(),
+                    Codec(t5_codec.tokenizer, "encoder-decoder", start_token=1),
+                )
+            else:
+                found[name] = (AutoModelForCausalLM.from_config(config).eval(), codec)
+    for model, _ in found.values():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.data.mul_(5)
+    return found
+
+
+def prompts_of(codec: Codec) -> list[tuple[int, ...]]:
+    return [tuple(codec.tokenizer(text, add_special_tokens=False).input_ids) for text in PROMPTS]
+
+
+def naive_logits(model, codec: Codec, prompt: tuple[int, ...], written: tuple[int, ...]) -> torch.Tensor:
+    """The logits before each token of `written` and after the last, in one pass without padding or cache."""
+    with torch.no_grad():
+        if codec.architecture == "decoder":
+            return model(input_ids=torch.tensor([[*prompt, *written]])).logits[0, len(prompt) - 1 :]
+        start = torch.tensor([[codec.start_token, *written]])
+        return model(input_ids=torch.tensor([prompt]), decoder_input_ids=start).logits[0]
+
+
+def texts_of(model, codec: Codec, **how) -> list[list[int]]:
+    texts = [Writing(prompt, 12, **how) for prompt in prompts_of(codec)]
+    write(model, codec, texts)
+    return [text.tokens for text in texts]
+
+
+class Likely(torch.nn.Module):
+    """A model whose next token has the same distribution whatever was read."""
+
+    def __init__(self, probabilities: list[float]) -> None:
+        super().__init__()
+        self.logits = torch.tensor(probabilities).log()
+        self.device = torch.device("cpu")
+        self.config = GPT2Config(n_layer=1)
+
+    def forward(self, input_ids, **_):
+        return type("Out", (), {"logits": self.logits.expand(*input_ids.shape, -1)})
+
+
+# Greedy
+
+
+@pytest.mark.parametrize("name", ["llama", "t5", *CONFIGS])
+def test_greedy_texts_of_a_mixed_batch_are_those_of_transformers_one_by_one(models, name):
+    model, codec = models[name]
+    for prompt, ours in zip(prompts_of(codec), texts_of(model, codec), strict=True):
+        theirs = model.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            do_sample=False,
+            max_new_tokens=12,
+            pad_token_id=codec.pad,
+            eos_token_id=codec.end,
+        )[0].tolist()
+        theirs = theirs[len(prompt) if codec.architecture == "decoder" else 1 :]
+        assert ours == (theirs[: theirs.index(codec.end)] if codec.end in theirs else theirs)
+
+
+@pytest.mark.parametrize("name", ["llama", "t5"])
+def test_a_text_ends_at_any_of_the_models_ends_and_leaves_the_others_as_they_are(models, name):
+    model, codec = models[name]
+    whole = texts_of(model, codec)
+    another_end = next(tokens[3] for tokens in whole if tokens[3] not in tokens[:3])
+    ending = Codec(codec.tokenizer, codec.architecture, start_token=codec.start_token, ends=[another_end])
+    texts = [Writing(prompt, 12) for prompt in prompts_of(codec)]
+    write(model, ending, texts)
+    assert any(text.finished for text in texts)
+    for text, tokens in zip(texts, whole, strict=True):
+        assert text.finished == (another_end in tokens)
+        assert text.tokens == (tokens[: tokens.index(another_end)] if text.finished else tokens)
+
+
+@pytest.mark.parametrize("name", ["llama", "t5", "lfm2"])
+def test_each_text_has_a_length_of_its_own(models, name):
+    model, codec = models[name]
+    whole = texts_of(model, codec)
+    texts = [Writing(prompt, most) for prompt, most in zip(prompts_of(codec), (1, 12, 5, 3, 8), strict=True)]
+    write(model, codec, texts)
+    assert [text.tokens for text in texts] == [
+        tokens[:most] for tokens, most in zip(whole, (1, 12, 5, 3, 8), strict=True)
+    ]
+    assert not any(text.finished for text in texts)
+
+
+def test_a_stop_string_ends_a_text(models):
+    model, codec = models["llama"]
+    whole = texts_of(model, codec)[0]
+    stop = codec.text(whole[4:6])
+    text = Writing(prompts_of(codec)[0], 12, stop=("never", stop))
+    write(model, codec, [text])
+    assert text.finished
+    assert stop in codec.text(text.tokens)
+    assert stop not in codec.text(text.tokens[:-1])
+
+
+# Sampled
+
+
+@pytest.mark.parametrize("name", ["llama", "t5"])
+def test_a_sampled_text_does_not_depend_on_its_neighbours(models, name):
+    model, codec = models[name]
+    prompts = prompts_of(codec)
+    together = [Writing(prompt, 10 + i, 1.0, 0.9, seed=i) for i, prompt in enumerate(prompts)]
+    write(model, codec, together)
+    for i in (0, 1, 4):
+        alone = Writing(prompts[i], 10 + i, 1.0, 0.9, seed=i)
+        write(model, codec, [alone])
+        assert alone.tokens == together[i].tokens
+
+
+def test_seeds_make_texts_differ_and_the_same_seed_makes_the_same(models):
+    model, codec = models["llama"]
+    first, again, other = (texts_of(model, codec, temperature=1.0, seed=seed) for seed in (1, 1, 2))
+    assert first == again
+    assert all(a != b for a, b in zip(first, other, strict=True))
+
+
+def test_greedy_and_sampled_rows_stand_side_by_side(models):
+    model, codec = models["llama"]
+    prompt = prompts_of(codec)[0]
+    greedy, sampled, narrow = Writing(prompt, 8), Writing(prompt, 8, 1.5, seed=3), Writing(prompt, 8, 1.5, 0.0, seed=3)
+    write(model, codec, [sampled, greedy, narrow])
+    assert greedy.tokens == texts_of(model, codec)[0][:8] == narrow.tokens
+    assert sampled.tokens != greedy.tokens
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.7, 1.0), (1.0, 0.8)])
+def test_first_tokens_are_distributed_as_the_softmax_says(models, temperature, top_p):
+    _, codec = models["llama"]
+    probabilities = [0.4, 0.05, 0.0, 0.25, 0.0, 0.2, 0.1, 0.0]
+    texts = [Writing((5,), 1, temperature, top_p, seed=seed) for seed in range(5_000)]
+    write(Likely(probabilities), codec, texts)
+    expected = [p ** (1 / temperature) for p in probabilities]
+    if top_p < 1:
+        expected = [p if p >= 0.2 else 0.0 for p in probabilities]  # 0.4 + 0.25 + 0.2 are the fewest that hold 0.8
+    found = [sum(text.tokens == [token] for text in texts) / len(texts) for token in range(len(probabilities))]
+    distance = sum(abs(f - e / sum(expected)) for f, e in zip(found, expected, strict=True)) / 2
+    assert distance < 0.02
+    assert all(f == 0 for f, e in zip(found, expected, strict=True) if e == 0)
+
+
+@pytest.mark.parametrize("size", [10, 5000])
+def test_the_nucleus_is_the_fewest_likeliest_tokens_that_hold_top_p(size):
+    torch.manual_seed(size)
+    probabilities = (torch.randn(6, size) * 2).softmax(-1)
+    limits = [0.1, 0.5, 0.9, 0.99, 0.0, 1.0]
+    kept = _nucleus(probabilities, limits)
+    for row, limit in enumerate(limits):
+        order = sorted(range(size), key=lambda i: -float(probabilities[row, i]))
+        sums = torch.tensor([0.0, *probabilities[row, order].cumsum(0)[:-1].tolist()])
+        count = max(1, int((sums < limit).sum()))
+        expected = torch.zeros(size)
+        expected[order[:count]] = probabilities[row, order[:count]]
+        assert torch.equal(kept[row], expected) or limit == 1.0
+    torch.testing.assert_close(kept[5].sum(), torch.tensor(1.0))
+
+
+# Likelihoods
+
+
+@pytest.mark.parametrize("name", ["llama", "t5", *CONFIGS])
+def test_likelihoods_are_the_sums_that_one_gets_without_a_cache(models, name):
+    model, codec = models[name]
+    found = likelihoods(model, codec, prompts_of(codec), CHOICES)
+    expected = [
+        [
+            sum(float(naive_logits(model, codec, prompt, choice)[i].log_softmax(-1)[t]) for i, t in enumerate(choice))
+            for choice in CHOICES
+        ]
+        for prompt in prompts_of(codec)
+    ]
+    torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-4, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["llama", "t5"])
+def test_likelihoods_of_single_tokens_need_no_second_pass_and_sum_to_one(models, name):
+    model, codec = models[name]
+    vocabulary = model.get_output_embeddings().weight.shape[0]
+    found = likelihoods(model, codec, prompts_of(codec), [(token,) for token in range(vocabulary)])
+    torch.testing.assert_close(found.logsumexp(1), torch.zeros(len(PROMPTS)), rtol=0, atol=1e-4)
+
+
+def test_the_likeliest_text_has_the_likelihood_of_its_greedy_steps(models):
+    model, codec = models["llama"]
+    tokens = tuple(texts_of(model, codec)[1][:5])
+    best = naive_logits(model, codec, prompts_of(codec)[1], tokens)[:-1].log_softmax(-1).max(-1).values.sum()
+    found = likelihoods(model, codec, [prompts_of(codec)[1]], [tokens])
+    assert float(found) == pytest.approx(float(best), abs=1e-3)
+
+
+# Batches
+
+
+def test_batches_hold_every_index_once_within_their_bounds():
+    lengths = [Random(n).randrange(1, 300) for n in range(500)]
+    batches = list(batches_by_length(lengths, 32, 2048))
+    assert sorted(index for batch in batches for index in batch) == list(range(500))
+    for batch in batches:
+        assert len(batch) <= 32
+        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= 2048
+    firsts = [lengths[batch[0]] for batch in batches]
+    assert firsts == sorted(firsts, reverse=True)
+
+
+def test_a_prompt_longer_than_the_bound_stands_alone():
+    assert list(batches_by_length([5000, 10, 10], 32, 2048)) == [[0], [1, 2]]
+    assert list(batches_by_length([], 32, 2048)) == []
+
+
+def test_uniform_draws_are_never_one():
+    draws = Writing((1,), 100_000, seed=7).draws()
+    assert 0 <= draws.min() < draws.max() < 1
+    assert math.isclose(draws.mean(), 0.5, abs_tol=0.01)

@@ -1,0 +1,146 @@
+"""The ledger: prices, estimates, and a budget that is never passed."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from prompt2model.errors import BudgetExceeded, ConfigError
+from prompt2model.ledger import MOST_PAID_ATTEMPTS, REASONING_TOKENS, Metered, Price, estimate, price, price_line
+from prompt2model.records import Message, Reply, Request
+from prompt2model.teachers.scripted import Scripted
+
+DOLLAR = Price(input=0, output=1_000_000)
+"""A dollar for every token written."""
+
+
+def request(number: int = 0, max_tokens: int = 1) -> Request:
+    return Request(messages=(Message(role="user", content=f"Question {number}"),), max_tokens=max_tokens)
+
+
+def take(groups: Iterable[list[tuple[int, Reply]]], into: list[tuple[int, Reply]]) -> None:
+    for group in groups:
+        into += group
+
+
+def paid(tokens_out: int = 1) -> Reply:
+    return Reply(text="answer", tokens_out=tokens_out)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("openai:gpt-4o-mini", 0.15),
+        ("openai:gpt-4o-mini-2024-07-18", 0.15),
+        ("http://127.0.0.1:8000/v1#gpt-4.1", 2.0),
+        ("openai:claude-haiku-4-5-20251001", 1.0),
+        ("transformers:HuggingFaceTB/SmolLM2-135M-Instruct", 0.0),
+        ("scripted", 0.0),
+    ],
+)
+def test_a_price_is_found_by_the_teachers_name(name: str, expected: float) -> None:
+    found = price(name)
+    assert found is not None
+    assert found.input == expected
+
+
+def test_an_unknown_price_is_said_to_be_unknown() -> None:
+    assert price("http://127.0.0.1:8000/v1#our-model") is None
+    assert "price unknown" in price_line("http://127.0.0.1:8000/v1#our-model")
+
+
+def test_a_known_price_is_shown_with_the_date_of_the_list() -> None:
+    assert price_line("openai:gpt-4.1-mini").startswith("$0.4 in, $1.6 out per million tokens, prices of 20")
+    assert price_line("scripted") == "free"
+
+
+def test_the_users_own_prices_come_first(home_folder: Path) -> None:
+    own = '[models]\n"gpt-4.1" = { input = 7, output = 9 }\n"http://h/v1#m" = { input = 0, output = 0 }\n'
+    (home_folder / "prices.toml").write_text(own)
+    assert price("openai:gpt-4.1") == Price(input=7, output=9)
+    assert price_line("http://h/v1#m") == "free"
+
+
+@pytest.mark.parametrize("text", ["[models", '[models]\n"m" = 3', '[models]\n"m" = { input = -1, output = 2 }'])
+def test_a_price_list_that_cannot_be_read_is_an_error(home_folder: Path, text: str) -> None:
+    (home_folder / "prices.toml").write_text(text)
+    with pytest.raises(ConfigError, match=r"prices\.toml cannot be read"):
+        price("openai:gpt-4.1")
+
+
+def test_an_estimate_counts_every_answer_at_its_longest() -> None:
+    spent = estimate([request(max_tokens=100)], "openai:gpt-4.1", times=10)
+    assert (spent.requests, spent.tokens_out) == (10, 1000)
+    assert spent.usd == pytest.approx((spent.tokens_in * 2 + 1000 * 8) / 1e6, rel=0.01)
+
+
+def test_a_model_that_thinks_first_is_estimated_with_its_thoughts() -> None:
+    assert estimate([request(max_tokens=100)], "openai:gpt-5-mini").tokens_out == 100 + REASONING_TOKENS
+
+
+def test_what_was_spent_is_counted() -> None:
+    teacher = Metered(Scripted([paid(2), paid(3)]), price=DOLLAR)
+    list(teacher.answer([request(0), request(1)]))
+    assert (teacher.spent.requests, teacher.spent.tokens_out, teacher.spent.usd) == (2, 5, 5.0)
+
+
+@pytest.mark.parametrize("budget", [3, 4, 5, 10, 30, 100])
+def test_the_budget_is_never_passed_and_nothing_is_lost(budget: int) -> None:
+    inner = Scripted([paid() for _ in range(200)], group_size=7)
+    teacher = Metered(inner, price=DOLLAR, budget_usd=budget)
+    answered: list[tuple[int, Reply]] = []
+    with pytest.raises(BudgetExceeded):
+        take(teacher.answer([request(number) for number in range(200)]), answered)
+    assert [index for index, _ in answered] == list(range(len(inner.asked)))
+    assert budget - MOST_PAID_ATTEMPTS < teacher.spent.usd <= budget
+
+
+def test_a_budget_holds_when_every_request_costs_all_it_can() -> None:
+    worst = [paid(4 * MOST_PAID_ATTEMPTS) for _ in range(100)]
+    teacher = Metered(Scripted(worst), price=DOLLAR, budget_usd=103)
+    with pytest.raises(BudgetExceeded) as error:
+        list(teacher.answer([request(max_tokens=4)] * 100))
+    assert teacher.spent.usd == 96
+    assert "$7.0000 of the budget of $103 is left" in error.value.message
+
+
+def test_requests_that_all_fit_go_out_at_once() -> None:
+    inner = Scripted([paid() for _ in range(20)], group_size=20)
+    assert len(list(Metered(inner, price=DOLLAR, budget_usd=60).answer([request()] * 20))) == 1
+
+
+@pytest.mark.parametrize("text", ["hello " * 50, "1 2 3 " * 50, "你好世界" * 50, "👩‍👩‍👧 " * 50, "\ud800"])
+def test_no_prompt_can_cost_more_than_was_reserved(text: str) -> None:
+    """A byte a token is the most that a byte-level tokeniser makes of a text."""
+    asked = Request(messages=(Message.model_construct(role="user", content=text),), max_tokens=1)
+    teacher = Metered(Scripted([]), price=Price(input=1e6, output=0), budget_usd=len(text.encode("utf-8", "replace")))
+    with pytest.raises(BudgetExceeded):
+        list(teacher.answer([asked]))
+
+
+def test_a_budget_without_a_price_is_refused() -> None:
+    with pytest.raises(ConfigError, match="price of http://h/v1#m is unknown") as error:
+        Metered(Scripted([], name="http://h/v1#m"), price=None, budget_usd=1)
+    assert '"m" = { input = 0.5' in error.value.hint
+
+
+def test_a_budget_holds_over_interruptions(tmp_path: Path) -> None:
+    first = Metered(Scripted([paid(4)]), price=DOLLAR, budget_usd=10, book=tmp_path / "book")
+    list(first.answer([request()]))
+    second = Metered(Scripted([paid(4), paid(4)]), price=DOLLAR, budget_usd=10, book=tmp_path / "book")
+    assert second.left_usd == 6
+    list(second.answer([request()]))
+    with pytest.raises(BudgetExceeded):
+        list(second.answer([request(max_tokens=2)]))
+
+
+def test_what_was_under_way_at_a_kill_counts_as_spent(tmp_path: Path) -> None:
+    killed = Metered(Scripted([paid(1), paid(1)]), price=DOLLAR, budget_usd=10, book=tmp_path / "book")
+    next(iter(killed.answer([request(), request()])))
+    with (tmp_path / "book").open("a") as file:
+        file.write('\n{"usd": 3')  # the line that a kill cut short
+    for _ in range(2):
+        resumed = Metered(Scripted([]), price=DOLLAR, budget_usd=10, book=tmp_path / "book")
+        assert resumed.left_usd == 10 - 1 - 2 * MOST_PAID_ATTEMPTS
+    assert all(json.loads(line) for line in (tmp_path / "book").read_text().splitlines() if line.endswith("}"))

@@ -1,0 +1,100 @@
+"""Plans: what is reckoned beforehand is what is asked afterwards."""
+
+from pathlib import Path
+
+import pytest
+from command import sentences, write_script
+
+from prompt2model.config import load_config
+from prompt2model.errors import ConfigError, DataError
+from prompt2model.ledger import price, prompt_text
+from prompt2model.planning import Plan, Step, is_paid, parameters, plan
+from prompt2model.records import Found
+from prompt2model.rehearsal import CHARACTERS_PER_TOKEN
+from prompt2model.stages.generate import generate
+from prompt2model.stages.parse import parse
+from prompt2model.teachers.scripted import Scripted
+
+EXAMPLES = [f"{text} -> {label}" for text, label in zip(sentences(2, seed=5), ("positive", "negative"), strict=True)]
+TASK = "\n".join(["Classify a film as positive or negative.", "", *EXAMPLES, ""])
+
+
+def planned(base: Path, teacher: str, description: str = TASK, **flags: object) -> Plan:
+    flags = {"generate__count": 40, "generate__filters": "format", "retrieve__hub": "off", **flags}
+    return plan(description, load_config(teacher=teacher, retrieve__base=str(base), **flags), Path("nowhere"))
+
+
+def step(plan: Plan, stage: str) -> Step:
+    return next(step for step in plan.steps if step.stage == stage)
+
+
+def test_the_requests_and_tokens_of_writing_are_those_that_are_sent(tiny_decoder: Path, tmp_path: Path):
+    teacher = write_script(tmp_path / "answers.jsonl")
+    writing = step(planned(tiny_decoder, teacher), "generate")
+    config = load_config(generate__count=40, generate__filters="format")
+    asked = Scripted(sentences(100))
+    generate(parse(TASK, config.parse), Found(base=""), config.generate, teacher=asked)
+    tokens = sum(len(prompt_text(request)) for request in asked.asked) / CHARACTERS_PER_TOKEN
+    assert writing.requests == len(asked.asked) == 40
+    assert writing.most_requests == 160
+    assert tokens <= writing.tokens <= 2 * tokens  # the answers are counted too
+
+
+def test_an_open_task_takes_two_requests_a_row(tiny_decoder: Path, tmp_path: Path):
+    teacher = write_script(tmp_path / "answers.jsonl")
+    assert step(planned(tiny_decoder, teacher, "Rewrite a sentence politely."), "generate").requests == 80
+
+
+def test_a_longer_description_costs_more(tiny_decoder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    short = planned(tiny_decoder, "openai:gpt-5-mini")
+    long = planned(tiny_decoder, "openai:gpt-5-mini", TASK.replace("film as", "film " + "very carefully " * 200 + "as"))
+    assert 0 < short.usd < long.usd < long.most_usd
+    known = price("openai:gpt-5-mini")
+    assert known is not None
+    assert short.is_paid
+    assert short.price.startswith(f"${known.input:g} in")
+
+
+def test_a_local_teacher_costs_time_and_no_money(tiny_decoder: Path):
+    told = planned(tiny_decoder, "transformers:HuggingFaceTB/SmolLM2-135M-Instruct")
+    assert (told.usd, told.most_usd, told.is_paid) == (0, 0, False)
+    assert step(told, "generate").minutes > 0
+    assert told.minutes == pytest.approx(sum(one.minutes for one in told.steps))
+
+
+def test_rows_that_are_given_are_counted(tiny_decoder: Path, tmp_path: Path):
+    (tmp_path / "rows.csv").write_text("text,label\n" + "\n".join(f"{text},positive" for text in sentences(98)))
+    teacher = write_script(tmp_path / "answers.jsonl")
+    told = planned(tiny_decoder, teacher, generate__count=0, retrieve__data=str(tmp_path / "rows.csv"))
+    assert step(told, "split").does == "about 70 rows to learn from, 15 to choose by, 15 to measure on"
+    assert step(told, "generate").requests == 0
+
+
+def test_a_mistake_is_told_before_anything_starts(tiny_decoder: Path, tmp_path: Path):
+    teacher = write_script(tmp_path / "answers.jsonl")
+    with pytest.raises(DataError):
+        planned(tiny_decoder, teacher, split__test_data="nowhere.csv")
+    with pytest.raises(ConfigError, match="label_first"):
+        planned(tiny_decoder, teacher, "Rewrite a sentence politely.", generate__strategies="label_first")
+
+
+@pytest.mark.parametrize(
+    ("teacher", "expected"),
+    [
+        ("transformers:owner/model", False),
+        ("scripted:answers.jsonl", False),
+        ("openai:gpt-5-mini", True),
+        ("openai:of-unknown-price", True),
+        ("http://127.0.0.1:8000/v1#m", False),
+        ("http://localhost:8000/v1", False),
+        ("https://models.example/v1#m", True),
+    ],
+)
+def test_what_may_cost_money_is_known_beforehand(teacher: str, expected: bool):
+    assert is_paid(teacher) is expected
+
+
+def test_a_model_is_as_large_as_its_card_or_its_weights_say(tiny_decoder: Path):
+    assert parameters("HuggingFaceTB/SmolLM2-135M-Instruct") == 134_515_008
+    assert 10_000 < parameters(str(tiny_decoder)) < 200_000

@@ -1,0 +1,565 @@
+"""Teachers: found by name, and the openai teacher against real servers, good and bad."""
+
+import json
+import logging
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chat_server import ChatServer, serve
+
+from prompt2model import registry
+from prompt2model.errors import BudgetExceeded, ConfigError, Prompt2ModelError, TeacherError
+from prompt2model.records import Message, Reply, Request
+from prompt2model.teacher import Teacher, replies, spent_by
+from prompt2model.teachers import choose_teacher, open_teacher
+from prompt2model.teachers.scripted import Scripted
+from prompt2model.weights import DEFAULT_MODEL
+
+KEY = "sk-a-key-that-nobody-may-see"
+SCHEMA = {
+    "type": "object",
+    "properties": {"answer": {"type": "integer"}},
+    "required": ["answer"],
+    "additionalProperties": False,
+}
+
+
+def request(number: int = 0, **settings: Any) -> Request:
+    return Request(messages=(Message(role="user", content=f"Question {number}"),), seed=number, **settings)
+
+
+def requests(count: int) -> list[Request]:
+    return [request(number) for number in range(count)]
+
+
+def take(groups: Iterable[list[tuple[int, Reply]]], into: list[Reply]) -> None:
+    for group in groups:
+        into += [reply for _, reply in group]
+
+
+def connect(server: ChatServer, **limits: Any) -> Teacher:
+    """The openai teacher, with little patience."""
+    quick = {"attempts": 3, "first_pause_seconds": 0.01, "timeout_seconds": 0.3, "patience_seconds": 5.0}
+    teacher: Teacher = registry.load("teachers", "openai").connect("m", url=server.url, **(quick | limits))
+    return teacher
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("environment", "name"),
+    [
+        ({}, f"transformers:{DEFAULT_MODEL}"),
+        ({"OPENAI_API_KEY": KEY}, "openai:gpt-5-mini"),
+        ({"OPENAI_BASE_URL": "http://h/v1"}, "http://h/v1"),
+        ({"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": "http://h/v1"}, "http://h/v1"),
+        ({"OPENAI_API_KEY": " ", "OPENAI_BASE_URL": ""}, f"transformers:{DEFAULT_MODEL}"),
+    ],
+)
+def test_auto_takes_what_is_set(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], name: str) -> None:
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    resolved, reason = choose_teacher("auto")
+    assert resolved == name
+    assert reason
+    assert "\n" not in reason
+    assert KEY not in reason
+
+
+def test_a_name_that_was_given_is_taken() -> None:
+    assert choose_teacher("openai:o3") == ("openai:o3", "as asked")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("opnai:gpt-5-mini", "openai"),
+        ("transformer:x", "transformers"),
+        ("gpt-5-mini", "openai"),
+        ("HuggingFaceTB/SmolLM2-135M", "transformers:HuggingFaceTB/SmolLM2-135M"),
+        ("openai:", "openai:…"),
+        ("openai", "openai:…"),
+        ("", "http://host/v1#MODEL"),
+        ("http://", "http://localhost:8000/v1#MODEL"),
+        ("http://#m", "http://localhost:8000/v1#MODEL"),
+        ("http://host:port/v1#m", "http://localhost:8000/v1#MODEL"),
+        ("https://me:secret@host/v1#m", "OPENAI_API_KEY"),
+        ("https://host/v1?key=secret#m", "OPENAI_API_KEY"),
+    ],
+)
+def test_a_name_that_cannot_be_used_is_an_error_with_a_cure(name: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        open_teacher(name)
+    assert hint in error.value.hint
+    assert "secret" not in str(error.value)
+
+
+def test_openai_itself_needs_a_key() -> None:
+    with pytest.raises(TeacherError, match="OPENAI_API_KEY is not set"):
+        open_teacher("openai:gpt-5-mini")
+
+
+def test_a_key_with_odd_characters_is_an_error_that_does_not_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-\u201cquoted\u201d")
+    with pytest.raises(ConfigError, match="characters that no key has") as error:
+        open_teacher("openai:gpt-5-mini")
+    assert "quoted" not in str(error.value)
+
+
+def test_a_server_with_one_model_needs_no_name() -> None:
+    with serve(models=("only",)) as server:
+        teacher = open_teacher(server.url)
+        assert teacher.name == f"{server.url}#only"
+        assert replies(teacher, [request()])[0].text == "yes"
+        assert server.asked[0]["model"] == "only"
+
+
+def test_a_server_with_our_default_among_its_models_needs_no_name() -> None:
+    with serve(models=("a", "gpt-5-mini", "z")) as server:
+        assert open_teacher(server.url).name == f"{server.url}#gpt-5-mini"
+
+
+@pytest.mark.parametrize(("models", "said"), [(("a", "b"), "2 models: a, b"), ((), "0 models: none")])
+def test_a_server_with_several_models_lists_them(models: tuple[str, ...], said: str) -> None:
+    with serve(models=models) as server, pytest.raises(ConfigError, match=said):
+        open_teacher(server.url)
+
+
+def test_an_address_where_nobody_listens_is_an_error() -> None:
+    with pytest.raises(TeacherError, match="does not say which models it has"):
+        open_teacher(f"http://127.0.0.1:{free_port()}/v1")
+
+
+def test_the_base_url_moves_openai(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url + "/")
+        teacher = open_teacher("openai:some-model")
+        assert (teacher.name, teacher.identity) == ("openai:some-model", f"{server.url}#some-model")
+        assert replies(teacher, [request()])[0].text == "yes"
+
+
+# The openai teacher and a server in order
+
+
+def test_every_request_gets_its_own_reply_and_many_are_under_way_at_once() -> None:
+    with serve(text=lambda body: body["messages"][0]["content"][::-1]) as server:
+        server.seconds = 0.02
+        answered = replies(connect(server, concurrency=8), requests(60))
+        assert [reply.text for reply in answered] == [f"Question {number}"[::-1] for number in range(60)]
+        assert len(server.asked) == 60
+        assert 2 < server.most_under_way <= 8
+
+
+def test_replies_are_handed_on_as_they_come() -> None:
+    with serve() as server:
+        asking = connect(server, concurrency=2).answer(requests(50))
+        next(asking)
+        time.sleep(0.2)
+        assert len(server.asked) <= 3, "a caller that does not take replies must not be charged for more"
+        asking.close()
+
+
+def test_everything_that_decides_the_answer_is_sent() -> None:
+    with serve(text=lambda body: '{"answer": 1} END and more') as server:
+        asked = request(7, max_tokens=9, temperature=0.5, top_p=0.9, stop=(" END",), json_schema=SCHEMA)
+        assert replies(connect(server), [asked])[0].text == '{"answer": 1}'
+        sent = server.asked[0]
+    assert sent.pop("response_format") == {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True},
+    }
+    assert sent.pop("messages") == [{"role": "user", "content": "Question 7"}]
+    assert sent == {"model": "m", "max_tokens": 9, "temperature": 0.5, "top_p": 0.9, "seed": 7, "stop": [" END"]}
+
+
+def test_a_schema_with_optional_fields_is_not_called_strict() -> None:
+    with serve(text=lambda body: "{}") as server:
+        replies(connect(server), [request(json_schema=SCHEMA | {"required": []})])
+        assert server.asked[0]["response_format"]["json_schema"]["strict"] is False
+
+
+def test_no_requests_get_no_replies() -> None:
+    with serve() as server:
+        assert replies(connect(server), []) == []
+
+
+def test_it_can_be_called_where_an_event_loop_is_running() -> None:
+    import asyncio
+
+    async def notebook(teacher: Teacher) -> list[Reply]:
+        return replies(teacher, [request()])
+
+    with serve() as server:
+        assert asyncio.run(notebook(connect(server)))[0].text == "yes"
+
+
+@pytest.mark.parametrize("settings", [{"choices": ("a", "b")}, {"continues": True}])
+def test_what_the_protocol_does_not_offer_is_refused_before_anything_is_sent(settings: dict[str, Any]) -> None:
+    with serve() as server:
+        with pytest.raises(TeacherError, match="gives no likelihoods and continues no text"):
+            replies(connect(server), [request(), request(**settings)])
+        assert not server.asked
+
+
+# What servers do not take
+
+
+def test_a_model_that_thinks_first_is_asked_in_the_newer_way_from_then_on(caplog: pytest.LogCaptureFixture) -> None:
+    with serve("old limit") as server:
+        teacher = connect(server, concurrency=1)
+        assert [reply.finish for reply in replies(teacher, [request(i, temperature=0.5) for i in range(4)])] == [
+            "stop"
+        ] * 4
+        assert len(server.asked) == 2 + 4
+        assert server.asked[-1]["max_completion_tokens"] == 512
+        assert not {"max_tokens", "temperature"} & set(server.asked[-1])
+    assert [record.levelno for record in caplog.records if "does not take" in record.message] == [logging.WARNING] * 2
+
+
+def test_a_model_known_to_think_first_gets_room_for_its_thoughts() -> None:
+    with serve() as server:
+        replies(open_teacher(f"{server.url}#gpt-5-mini"), [request(max_tokens=10)])
+        assert server.asked[0]["max_completion_tokens"] == 10 + 2048
+        assert server.asked[0]["reasoning_effort"] == "low"
+
+
+def test_a_parameter_that_a_server_forbids_is_left_out() -> None:
+    with serve("no seed") as server:
+        assert [reply.text for reply in replies(connect(server, concurrency=1), requests(3))] == ["yes"] * 3
+        assert len(server.asked) == 1 + 3
+
+
+def test_a_server_without_schemas_is_asked_in_text() -> None:
+    with serve("no schema") as server:
+        teacher = connect(server, concurrency=1)
+        answers = replies(teacher, [request(i, json_schema=SCHEMA) for i in range(3)])
+        assert [json.loads(reply.text) for reply in answers] == [{"answer": 1}] * 3
+        assert len(server.asked) == 1 + 3
+        assert json.dumps(SCHEMA) in server.asked[-1]["messages"][0]["content"]
+
+
+def test_a_server_that_ignores_schemas_is_asked_in_text_once_and_its_first_answer_is_counted() -> None:
+    def text(body: dict[str, Any]) -> str:
+        return "One, I think." if "response_format" in body else '{"answer": 1}'
+
+    with serve(text=text) as server:
+        answers = replies(connect(server, concurrency=1), [request(i, json_schema=SCHEMA) for i in range(3)])
+        assert [reply.text for reply in answers] == ['{"answer": 1}'] * 3
+        assert len(server.asked) == 1 + 3
+        assert answers[0].tokens_out > answers[1].tokens_out
+
+
+# Bad servers
+
+
+@pytest.mark.parametrize(
+    ("modes", "expected", "asked"),
+    [
+        (["429 then ok", "ok"], Reply(text="yes"), 2),
+        (["503 until a date", "ok"], Reply(text="yes"), 2),
+        (["500", "502 page", "ok"], Reply(text="yes"), 3),
+        (["500", "half", "ok"], Reply(text="yes"), 3),
+        (["hangs", "ok"], Reply(text="yes"), 2),
+        (["no choices", "ok"], Reply(text="yes"), 2),
+        (["length"], Reply(text="a lo", finish="length"), 1),
+        (["filtered"], Reply(finish="filtered"), 1),
+        (["refusal"], Reply(finish="filtered"), 1),
+        (["no content"], Reply(), 1),
+        (["parts"], Reply(text="in parts"), 1),
+        (["half a character"], Reply(text="? cut"), 1),
+        (["no usage"], Reply(text="yes"), 1),
+        (["400"], Reply(finish="failed", failure="refused (400)"), 1),
+        (["400 too long"], Reply(finish="failed", failure="the prompt is too long (400)"), 1),
+        (["broken JSON"], Reply(finish="failed", failure="the reply is not JSON"), 2),
+        (["deep JSON"], Reply(finish="failed", failure="the reply is not JSON"), 2),
+        (["a page"], Reply(finish="failed", failure="the reply is not JSON"), 2),
+        (["a list"], Reply(finish="failed", failure="the reply holds no answer"), 2),
+        (["no choices"], Reply(finish="failed", failure="the reply holds no answer"), 2),
+        (["null choices"], Reply(finish="failed", failure="the reply holds no answer"), 2),
+        (["null message"], Reply(finish="failed", failure="the reply holds no answer"), 2),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_a_server_says_becomes_a_reply(modes: list[str], expected: Reply, asked: int) -> None:
+    with serve(*modes) as server:
+        [reply] = replies(connect(server), [request()])
+        assert reply.model_copy(update={"tokens_in": 0, "tokens_out": 0}) == expected
+        assert len(server.asked) == asked
+
+
+@pytest.mark.parametrize(
+    ("mode", "said", "hint"),
+    [
+        ("401", "the key is refused (401)", "OPENAI_API_KEY"),
+        ("403", "access is refused (403)", "may not use this model"),
+        ("404", "no such model (404)", "Known: m2, other"),
+        ("429 no credit", "no credit left (429)", "Add credit"),
+        ("429", "rate limited (429), 8 times", "The same command goes on from here"),
+        ("429 for a day", "come back tomorrow", "The same command"),
+        ("500", "server error (500), 8 times. The last: server error (500), oh dear", "The same command"),
+        ("502 page", "server error (502)", "The same command"),
+        ("hangs", "timed out", "The same command"),
+        ("half", "the connection broke", "The same command"),
+        ("broken JSON", "the reply is not JSON", "The same command"),
+        ("400", "refused (400), 8 times", "The same command"),
+    ],
+)
+def test_a_server_that_cannot_answer_ends_the_run_soon(mode: str, said: str, hint: str) -> None:
+    with serve(mode, models=("m2", "other")) as server:
+        teacher = registry.load("teachers", "openai").connect(
+            "zzz", url=server.url, attempts=2, first_pause_seconds=0.01, timeout_seconds=0.3
+        )
+        began = time.monotonic()
+        with pytest.raises(TeacherError) as error:
+            replies(teacher, requests(1000))
+        assert time.monotonic() - began < 5
+        assert said in error.value.message
+        assert hint in error.value.hint
+        assert len(server.asked) < 100
+
+
+def test_a_few_requests_to_a_server_that_is_out_end_with_an_error() -> None:
+    with serve("500") as server, pytest.raises(TeacherError, match=r"server error \(500\), 2 times"):
+        replies(connect(server), requests(2))
+
+
+def test_no_connection_ends_with_an_error() -> None:
+    teacher = registry.load("teachers", "openai").connect(
+        "m", url=f"http://127.0.0.1:{free_port()}/v1", attempts=2, first_pause_seconds=0.01
+    )
+    with pytest.raises(TeacherError, match="no connection, 3 times"):
+        replies(teacher, requests(3))
+
+
+def test_a_server_that_says_nothing_is_given_up() -> None:
+    with serve("ok", "ok", "hangs") as server:
+        teacher = connect(server, timeout_seconds=30, patience_seconds=0.5)
+        arrived: list[Reply] = []
+        with pytest.raises(TeacherError, match=r"nothing came for 0\.5 seconds"):
+            take(teacher.answer(requests(20)), arrived)
+        assert len(arrived) == 2
+
+
+def test_a_server_that_goes_down_in_the_middle_ends_the_run_with_what_was_answered() -> None:
+    with serve(*["ok"] * 10, "500") as server:
+        arrived: list[Reply] = []
+        with pytest.raises(TeacherError, match=r"server error \(500\), 8 times"):
+            take(connect(server).answer(requests(500)), arrived)
+        assert sum(reply.finish == "stop" for reply in arrived) == 10
+
+
+def test_bad_requests_among_good_ones_do_not_end_the_run() -> None:
+    with serve("ok", *["400"] * 12, "ok") as server:
+        answered = replies(connect(server, concurrency=1), requests(20))
+    assert sum(reply.failure == "refused (400)" for reply in answered) == 12
+
+
+def test_a_long_wait_that_the_server_asks_for_holds_for_all() -> None:
+    with serve("429 then ok", "ok") as server:
+        began = time.monotonic()
+        assert all(reply.text == "yes" for reply in replies(connect(server, concurrency=1), requests(3)))
+        assert time.monotonic() - began > 0.2
+
+
+def test_the_key_is_sent_and_shown_nowhere(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, home_folder: Path
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    caplog.set_level(logging.DEBUG)
+    with serve("ok", "401") as server:
+        teacher = open_teacher(f"{server.url}#m")
+        replies(teacher, [request(1)])
+        with pytest.raises(TeacherError) as error:
+            replies(teacher, [request(2)])
+        assert server.keys == {f"Bearer {KEY}"}
+    assert "[key]" in str(error.value)
+    kept = b"".join(path.read_bytes() for path in home_folder.rglob("*") if path.is_file())
+    shown = f"{error.value} {error.value!r} {teacher.name} {teacher.identity} {caplog.text} {vars(teacher)}"
+    assert KEY not in shown
+    assert KEY.encode() not in kept
+
+
+def test_a_caller_that_stops_early_leaves_nothing_running() -> None:
+    import threading
+
+    before = {thread.name for thread in threading.enumerate()}
+    with serve("ok", "hangs") as server:
+        asking = connect(server, timeout_seconds=30).answer(requests(40))
+        next(asking)
+        asking.close()
+        assert "teacher" not in {thread.name for thread in threading.enumerate()} - before
+
+
+# open_teacher: the cache and the ledger around it
+
+
+def test_what_was_answered_is_not_asked_again() -> None:
+    with serve() as server:
+        replies(open_teacher(f"{server.url}#gpt-4.1"), requests(5))
+        teacher = open_teacher(f"{server.url}#gpt-4.1")
+        assert all(reply.cached for reply in replies(teacher, requests(5)))
+        assert len(server.asked) == 5
+        assert (spent_by(teacher).cached, spent_by(teacher).usd) == (5, 0)
+
+
+def test_a_run_that_broke_off_goes_on_where_it_was() -> None:
+    with serve(*["ok"] * 10, "401") as server:
+        with pytest.raises(TeacherError):
+            replies(open_teacher(f"{server.url}#m"), requests(30))
+        server.modes, before = ["ok"], len(server.asked)
+        assert len(replies(open_teacher(f"{server.url}#m"), requests(30))) == 30
+        assert len(server.asked) - before == 20
+
+
+def test_a_budget_is_not_passed_with_many_requests_under_way() -> None:
+    with serve() as server:
+        teacher = open_teacher(f"{server.url}#gpt-4.1", budget_usd=0.006)
+        arrived: list[Reply] = []
+        with pytest.raises(BudgetExceeded):
+            take(teacher.answer([request(number, max_tokens=10) for number in range(3000)]), arrived)
+        assert len(arrived) == len(server.asked)
+        assert 0.005 < spent_by(teacher).usd == pytest.approx(len(arrived) * (10 * 2 + 5 * 8) / 1e6)
+        assert spent_by(teacher).usd <= 0.006
+
+
+def test_a_budget_for_an_unknown_price_is_refused_before_anything_is_sent() -> None:
+    with serve() as server:
+        with pytest.raises(ConfigError, match="price of"):
+            open_teacher(f"{server.url}#ours", budget_usd=1)
+        assert not server.asked
+
+
+# Scripted
+
+
+def script(tmp_path: Path, *lines: str) -> str:
+    (tmp_path / "answers.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return f"scripted:{tmp_path / 'answers.jsonl'}"
+
+
+def test_a_script_is_a_queue_and_records_what_it_was_asked() -> None:
+    teacher = Scripted(["one", Reply(text="tw", finish="length")])
+    assert [reply.text for reply in replies(teacher, requests(2))] == ["one", "tw"]
+    assert teacher.asked == requests(2)
+
+
+def test_a_script_can_be_a_function_of_the_request() -> None:
+    teacher = Scripted(lambda asked: asked.messages[-1].content.upper())
+    assert replies(teacher, [request(3)])[0].text == "QUESTION 3"
+
+
+@pytest.mark.parametrize("answer", [[-0.1, -3.0], (-0.1, -3.0), Reply(logprobs=(-0.1, -3.0))])
+def test_a_script_gives_likelihoods(answer: Any) -> None:
+    assert replies(Scripted([answer]), [request(choices=("a", "b"))])[0].logprobs == (-0.1, -3.0)
+
+
+def test_a_script_may_name_the_choice_that_is_certain() -> None:
+    likely, unlikely = replies(Scripted(["b"]), [request(choices=("b", "a"))])[0].logprobs
+    assert likely > -0.01 > -5 > unlikely
+
+
+@pytest.mark.parametrize(
+    ("answers", "settings", "said"),
+    [
+        ([], {}, "no answer left"),
+        (["c"], {"choices": ("a", "b")}, "none of a, b"),
+        ([[-1.0]], {"choices": ("a", "b")}, "1 likelihoods for 2 choices"),
+        ([[-1.0]], {}, "asks for a text"),
+    ],
+)
+def test_a_script_that_does_not_fit_is_an_error(answers: list[Any], settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(TeacherError, match=said):
+        replies(Scripted(answers), [request(**settings)])
+
+
+def test_a_script_can_be_a_file(tmp_path: Path) -> None:
+    lines = [
+        '"one"',
+        "",
+        '{"contains": "Question 5", "text": "five"}',
+        "[-0.5, -1]",
+        '{"text": "cu", "finish": "length"}',
+    ]
+    teacher = open_teacher(script(tmp_path, *lines))
+    asked = [request(5), request(1), request(55), request(2, choices=("a", "b")), request(3)]
+    found = replies(teacher, asked)
+    assert [reply.text for reply in found] == ["five", "one", "five", "", "cu"]
+    assert found[3].logprobs == (-0.5, -1)
+
+
+@pytest.mark.parametrize("line", ["no JSON", '{"txt": "one"}', "3", '["a"]', '{"contains": "x", "text": 1}'])
+def test_a_line_that_is_no_answer_is_shown(tmp_path: Path, line: str) -> None:
+    with pytest.raises(TeacherError, match=r"Line 2 of .*answers\.jsonl is no answer"):
+        open_teacher(script(tmp_path, '"one"', line))
+
+
+def test_a_script_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(TeacherError, match="cannot be read"):
+        open_teacher(f"scripted:{tmp_path / 'none.jsonl'}")
+
+
+# A released server
+
+
+@pytest.mark.slow
+def test_transformers_serve_answers(weights_folder: Path) -> None:
+    with transformers_serve(weights_folder) as url:
+        teacher = open_teacher(f"{url}#{weights_folder}")
+        asked = [
+            Request(
+                messages=(Message(role="user", content="What is the capital of France?"),), temperature=0, max_tokens=20
+            ),
+            Request(messages=(Message(role="user", content="Say hello."),), max_tokens=5),
+            request(3, max_tokens=20, stop=(".",)),
+        ]
+        france, hello, stopped = replies(teacher, asked)
+        assert "Paris" in france.text
+        assert (hello.finish, hello.tokens_out) == ("length", 5)
+        assert "." not in stopped.text
+        assert min(france.tokens_in, hello.tokens_in, stopped.tokens_in) > 5
+        with pytest.raises(Prompt2ModelError):
+            replies(open_teacher(f"{url}#no/such-model"), requests(8))
+
+
+@contextmanager
+def transformers_serve(folder: Path) -> Iterator[str]:
+    """The server that comes with transformers, with one model; it is named by its folder."""
+    port = free_port()
+    program = Path(sys.executable).with_name("transformers")
+    command = [program, "serve", str(folder), "--port", str(port), "--host", "127.0.0.1", "--device", "cpu"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_until(lambda: process.poll() is None and answers(f"http://127.0.0.1:{port}/health"), seconds=240)
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            process.terminate()
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+def wait_until(is_so: Callable[[], bool], *, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end, "the server did not start"
+        time.sleep(0.5)
+
+
+def free_port() -> int:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return int(held.getsockname()[1])

@@ -1,0 +1,48 @@
+"""Trains a tiny model as a process of its own: `python train_here.py BASE FOLDER SETTINGS-AS-JSON`.
+
+Writes the losses, the scores and a digest of the weights to FOLDER/result-RANK.json.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+from prompt2model import memory
+from prompt2model.config import TrainConfig
+from prompt2model.records import Example, Source, Splits, TaskSpec
+from prompt2model.stages.train import train
+
+WORDS = {"good": "positive", "fine": "positive", "bad": "negative", "poor": "negative"}
+TASK = TaskSpec(
+    instruction="Is the film good?", kind="classification", labels=("positive", "negative"), metric="accuracy"
+)
+SOURCE = Source(kind="data", name="films.csv")
+
+
+def films(count: int, first: int = 0) -> tuple[Example, ...]:
+    """Rows of different lengths whose output follows from one word."""
+    rows = []
+    for number in range(first, first + count):
+        word = list(WORDS)[number % 4]
+        rows.append(
+            Example(input=f"the {'very ' * (number % 5)}film {number} is {word}", output=WORDS[word], source=SOURCE)
+        )
+    return tuple(rows)
+
+
+if __name__ == "__main__":
+    base, folder, settings = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
+    seconds = settings.pop("save_every_seconds", 90.0)
+    memory.MOST_TOKENS = settings.pop("most_tokens", memory.MOST_TOKENS)
+    splits = Splits(train=films(40), validation=films(9, first=100))
+    student = train(TASK, splits, base, TrainConfig(**settings), folder=folder, seed=3, save_every_seconds=seconds)
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    result = {
+        "losses": student.losses,
+        "history": [(one.step, one.score, one.validation_loss_nats) for one in student.history],
+        "tokens": student.tokens,
+        "weights": digest,
+    }
+    (folder / f"result-{os.environ.get('RANK', '0')}.json").write_text(json.dumps(result))
