@@ -15,9 +15,11 @@ from functools import partial
 import torch
 from transformers import Trainer, TrainingArguments
 
-from prompt2model.batches import IGNORED, Row
+from prompt2model.batches import IGNORED, Row, weighed
+from prompt2model.course import Course
 from prompt2model.methods import seqkd
 from prompt2model.optimiser import MasterAdamW
+from prompt2model.records import TaskSpec
 from prompt2model.student import load
 from prompt2model.weights import DEFAULT_MODEL, fetch
 
@@ -39,12 +41,12 @@ def make_rows(count: int) -> list[Row]:
 def ours(rows: list[Row]) -> float:
     model, codec = load(fetch(DEFAULT_MODEL), precision="float32")
     optimiser = MasterAdamW(model.train().parameters())
-    loss = partial(seqkd.loss, options=seqkd.Options())
+    loss = partial(seqkd.loss, course=Course(TaskSpec(instruction=""), codec))
     ordered = sorted(rows, key=len)
     started = time.perf_counter()
     for first in range(0, len(rows), STEP_ROWS):
-        batch = codec.collate(ordered[first : first + STEP_ROWS])
-        (loss(model, batch) / batch.total_weight).backward()
+        rows_of_step = weighed(ordered[first : first + STEP_ROWS], {"": 1.0})
+        loss(model, codec.collate(rows_of_step)).backward()
         optimiser.accumulate()
         optimiser.step(1e-5)
     return sum(map(len, rows)) / (time.perf_counter() - started)

@@ -6,12 +6,12 @@ from pathlib import Path
 from prompt2model import store
 from prompt2model.config import Config
 from prompt2model.errors import DataError
-from prompt2model.pipeline import Run, stage_key
+from prompt2model.pipeline import Run, needs_in_training, stage_key
 from prompt2model.records import Artifact, Example, Report, Splits, Student
 from prompt2model.rows import read_rows
 from prompt2model.stages.evaluate import evaluate
 from prompt2model.stages.export import export
-from prompt2model.teachers import open_teacher
+from prompt2model.teachers import choose_teacher, open_teacher
 from prompt2model.twins import Twins
 
 
@@ -35,10 +35,14 @@ def train_again(folder: Path, config: Config) -> Student:
 
     run = Run(folder)
     splits, base = run.splits, run.found.base
-    key = stage_key("train", (run.task, splits, base, config.train, config.seed))
+    asks = bool(needs_in_training(config))
+    name = choose_teacher(config.teacher)[0] if asks else ""
+    key = stage_key("train", (run.task, splits, base, config.train, name, config.seed))
     if store.is_made(folder, "train", Student, depends_on=key):
         return run.trained
-    student = train(run.task, splits, base, config.train, folder=folder / "student", seed=config.seed)
+    teacher = open_teacher(name, budget_usd=config.budget_usd, book=folder / "spent.jsonl") if asks else None
+    where = folder / "student"
+    student = train(run.task, splits, base, config.train, folder=where, seed=config.seed, teacher=teacher)
     if is_main_process():
         for stale in ("evaluate.json", "export.json", "report.html"):
             (folder / stale).unlink(missing_ok=True)

@@ -4,8 +4,9 @@ A decoder-only row is prompt + completion + EOS, padded on the right, so that ca
 encoder-decoder row is the prompt for the encoder and completion + EOS for the decoder.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -31,9 +32,19 @@ class Row:
     prompt: tuple[int, ...]
     completion: tuple[int, ...]
     weight: float = 1.0
+    part: str = ""
+    """Which of the method's losses it belongs to; each is a mean over its own tokens."""
+    teacher_prompt: tuple[int, ...] | None = None
+    """What the teacher reads in place of the prompt, where that is something else."""
+    signals: Mapping[str, Tensor] = field(default_factory=dict)
+    """What else is known of each token of the completion: tensors of (len(completion), ...)."""
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.completion)
+
+
+Lesson = tuple[Row, ...]
+"""The rows that one example becomes; they stay together in one optimiser step."""
 
 
 @dataclass(frozen=True)
@@ -44,24 +55,43 @@ class Batch:
     """What the model's forward pass takes; every tensor is (B, T) of its own T."""
     labels: Tensor
     """(B, T), already shifted: labels[b, t] is the target of the logits at (b, t), or IGNORED."""
+    targets: Tensor
+    """(N,), the labels of the counted positions in row-major order; so stand the tensors below."""
     weights: Tensor
-    """(B,), one for each row."""
+    """(N,), of each token, its row's."""
     tokens: int
     """Real tokens, padding not counted."""
+    parts: tuple[str, ...]
+    """(N,), of each token, its row's."""
+    signals: Mapping[str, Tensor] = field(default_factory=dict)
+    """(N, ...), what else is known of each token."""
+    seen_by_teacher: "Batch | None" = None
+    """The same completions after the teacher's own prompts, where those differ: the same N positions."""
 
     @property
     def counted(self) -> Tensor:
-        """(B, T) bool: the positions at which something is learned."""
+        """(B, T) bool: the N positions at which something is learned."""
         return self.labels != IGNORED
 
     @property
-    def total_weight(self) -> float:
-        """The summed weight of all counted tokens: what the loss of an optimiser step is divided by."""
-        return float((self.counted.sum(1) * self.weights).sum())
+    def for_teacher(self) -> "Batch":
+        """What the teacher reads."""
+        return self.seen_by_teacher or self
+
+    def is_of(self, part: str) -> Tensor:
+        """(N,) bool: which tokens belong to the part."""
+        return torch.tensor([one == part for one in self.parts], dtype=torch.bool, device=self.labels.device)
 
     def to(self, device: torch.device) -> "Batch":
-        inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
-        return Batch(inputs, self.labels.to(device), self.weights.to(device), self.tokens)
+        return replace(
+            self,
+            inputs={name: tensor.to(device) for name, tensor in self.inputs.items()},
+            labels=self.labels.to(device),
+            targets=self.targets.to(device),
+            weights=self.weights.to(device),
+            signals={name: tensor.to(device) for name, tensor in self.signals.items()},
+            seen_by_teacher=self.seen_by_teacher.to(device) if self.seen_by_teacher else None,
+        )
 
 
 class Codec:
@@ -119,11 +149,13 @@ class Codec:
         written = self.tokenizer(text_target=text, add_special_tokens=False).input_ids
         return (*self.opening, *written, *end)
 
-    def row(self, messages: Sequence[Message], answer: str, *, max_length: int, weight: float = 1.0) -> Row:
+    def row(
+        self, messages: Sequence[Message], answer: str, *, max_length: int, weight: float = 1.0, part: str = ""
+    ) -> Row:
         """One training row. An answer that does not fit in half of `max_length` loses its end, its EOS too."""
         completion = self.completion(answer)[: max(1, max_length // 2)]
         room = max_length - (len(completion) if self.architecture == "decoder" else 0)
-        return Row(self.prompt(messages, max_tokens=room), completion, weight)
+        return Row(self.prompt(messages, max_tokens=room), completion, weight, part)
 
     def stops(self, messages: Sequence[Message]) -> tuple[str, ...]:
         """What ends an answer besides EOS: in a transcript, which marks no turn's end, the blank line after it."""
@@ -136,19 +168,33 @@ class Codec:
         return decoded
 
     def collate(self, rows: Sequence[Row]) -> Batch:
-        """Rows of similar length as one batch, padded on the right."""
-        weights = torch.tensor([row.weight for row in rows])
-        tokens = sum(len(row) for row in rows)
+        """Rows of similar length as one batch, padded on the right. All of them have the same signals."""
+        inputs, labels = self._inputs(rows)
+        lengths = [len(row.completion) for row in rows]
+        differs = any(row.teacher_prompt is not None for row in rows)
+        return Batch(
+            inputs=inputs,
+            labels=labels,
+            targets=torch.tensor([token for row in rows for token in row.completion], dtype=torch.long),
+            weights=torch.tensor([row.weight for row in rows]).repeat_interleave(torch.tensor(lengths)),
+            tokens=sum(len(row) for row in rows),
+            parts=tuple(row.part for row in rows for _ in row.completion),
+            signals={name: torch.cat([row.signals[name] for row in rows]) for name in rows[0].signals},
+            seen_by_teacher=self.collate([_for_teacher(row) for row in rows]) if differs else None,
+        )
+
+    def _inputs(self, rows: Sequence[Row]) -> tuple[dict[str, Tensor], Tensor]:
+        """What the model reads, and (B, T) labels."""
         if self.architecture == "decoder":
             ids = [[*row.prompt, *row.completion[:-1]] for row in rows]
             labels = [[IGNORED] * (len(row.prompt) - 1) + [*row.completion] for row in rows]
-            return Batch({"input_ids": pad(ids, self.pad)}, pad(labels, IGNORED), weights, tokens)
+            return {"input_ids": pad(ids, self.pad)}, pad(labels, IGNORED)
         inputs = {
             "input_ids": pad([row.prompt for row in rows], self.pad),
             "attention_mask": pad([[1] * len(row.prompt) for row in rows], 0),
             "decoder_input_ids": pad([[self.start_token, *row.completion[:-1]] for row in rows], self.pad),
         }
-        return Batch(inputs, pad([row.completion for row in rows], IGNORED), weights, tokens)
+        return inputs, pad([row.completion for row in rows], IGNORED)
 
     def _render(self, messages: Sequence[Message], continues: bool) -> list[int]:
         if self.tokenizer.chat_template:
@@ -180,6 +226,11 @@ class Codec:
         return ids
 
 
+def _for_teacher(row: Row) -> Row:
+    prompt = row.prompt if row.teacher_prompt is None else row.teacher_prompt
+    return Row(prompt, row.completion)
+
+
 def _around(tokenizer: Any) -> tuple[list[int], list[int]]:
     """The special tokens before and after a text."""
     plain, whole = tokenizer("x", add_special_tokens=False).input_ids, list(tokenizer("x").input_ids)
@@ -209,6 +260,18 @@ def pad(rows: Sequence[Sequence[int]], filler: int, *, left: bool = False) -> Te
     width = max(len(row) for row in rows)
     fill = [[filler] * (width - len(row)) for row in rows]
     return torch.tensor([[*f, *row] if left else [*row, *f] for row, f in zip(rows, fill, strict=True)])
+
+
+def weighed(rows: Sequence[Row], shares: Mapping[str, float]) -> list[Row]:
+    """The rows with weights under which the sum of all losses is the sum over the parts of share · mean of its tokens.
+
+    A mean over all tokens of the optimiser step, in whatever micro-batches and processes it is computed; a long
+    rationale does not swamp a label of one word, which is another part.
+    """
+    totals: dict[str, float] = defaultdict(float)
+    for row in rows:
+        totals[row.part] += row.weight * len(row.completion)
+    return [replace(row, weight=row.weight * shares[row.part] / (totals[row.part] or 1.0)) for row in rows]
 
 
 def epoch_of_steps(lengths: Sequence[int], batch_rows: int, rng: Random) -> Iterator[list[int]]:

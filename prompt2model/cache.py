@@ -38,7 +38,7 @@ class Cached:
             teacher.can,
             teacher.is_local,
         )
-        self._teacher, self._path, self._hits = teacher, path, 0
+        self.within, self._path, self._hits = teacher, path, 0
         with _or_run_error(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             # SQLite refuses at once, without waiting, when two processes change a new file's mode.
@@ -49,7 +49,7 @@ class Cached:
     @property
     def spent(self) -> Spent:
         """What the teacher within has cost, and how many requests were answered without it."""
-        return spent_by(self._teacher) + Spent(requests=self._hits, cached=self._hits)
+        return spent_by(self.within) + Spent(requests=self._hits, cached=self._hits)
 
     def answer(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Reply]]]:
         """What is known first, as one group; then the teacher's replies as they come. A request that occurs twice is
@@ -70,7 +70,7 @@ class Cached:
     def _ask(
         self, file: sqlite3.Connection, requests: Sequence[Request], missing: list[str], places: dict[str, list[int]]
     ) -> Iterator[list[tuple[int, Reply]]]:
-        for group in self._teacher.answer([requests[places[asked][0]] for asked in missing]):
+        for group in self.within.answer([requests[places[asked][0]] for asked in missing]):
             kept = self._keep(file, [(missing[index], reply) for index, reply in group])
             yield [pair for asked, reply in kept for pair in self._shared(places[asked], reply)]
 

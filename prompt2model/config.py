@@ -122,6 +122,9 @@ class TrainConfig(Settings):
         3, ge=0, description="Validations without improvement before training stops; 0 never stops early."
     )
     validations_per_epoch: int = Field(2, gt=0, description="How often the checkpoint is judged in an epoch.")
+    best_by: Literal["metric", "loss"] = Field(
+        "metric", description="What the best checkpoint is chosen by: the task's metric, or the validation loss."
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Arithmetic of the forward pass; auto measures which is faster here."
     )

@@ -113,7 +113,7 @@ class Metered:
             teacher.is_local,
         )
         self.spent = Spent()
-        self._teacher, self._price, self._budget_usd = teacher, price or FREE, budget_usd
+        self.within, self._price, self._budget_usd = teacher, price or FREE, budget_usd
         self._book = Book(book) if book else None
         self._before_usd = self._book.usd if self._book else 0.0
 
@@ -145,7 +145,7 @@ class Metered:
         if self._book:
             self._book.risk(sum(sorted(map(self._worst_usd, chunk))[-IN_FLIGHT:]))
         began = time.monotonic()
-        for group in self._teacher.answer(chunk):
+        for group in self.within.answer(chunk):
             self._count([reply for _, reply in group], time.monotonic() - began)
             yield group
             began = time.monotonic()

@@ -1,20 +1,129 @@
-"""Losses as pure functions on tensors. Everything is computed in float32, whatever the logits come in."""
+"""Losses as pure functions on tensors. Everything is computed in float32, whatever the logits come in.
+
+A divergence compares a student's and a teacher's logits token by token, (N, V) each, and gives (N,) in nats. `summed`
+is the one place that chunks over tokens and sums, for all of them.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+CHUNK_TOKENS = 1024
+"""Tokens whose logits exist at the same time: a float32 chunk of a vocabulary of 49,152 takes 200 MB."""
+
+
+class Ending(NamedTuple):
+    """What is left of a student's forward pass: its head."""
+
+    states: Tensor
+    """(N, H), what the head reads at the counted positions."""
+    head: Callable[[Tensor], Tensor]
+    """(n, H) -> (n, V) logits."""
+    parameters: tuple[Tensor, ...]
+    """The head's own."""
+
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """-log q(target) of each token, in nats. logits (N, V), targets (N,) -> (N,)."""
+    """-log q(target) of each token. logits (N, V), targets (N,) -> (N,)."""
     return functional.cross_entropy(logits.float(), targets, reduction="none")
 
 
-def weighted_sum(per_token: Tensor, counted: Tensor, weights: Tensor) -> Tensor:
-    """The sum over counted tokens, each times the weight of its row: (N,), (B, T) bool, (B,) -> ().
+def forward_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(p ‖ q) = Σ_v p (log p − log q), p the teacher, q the student. (N, V), (N, V) -> (N,).
 
-    `per_token` holds one number for each counted position, in row-major order. Without any counted token the sum is
-    zero and still has a gradient, so that a process with an empty batch keeps step with the others.
+    Both are softened by the temperature; the square of it keeps the gradient's scale (Hinton et al., 2015,
+    https://arxiv.org/abs/1503.02531, section 2).
     """
-    row = counted.nonzero()[:, 0]  # (N,)
-    return torch.sum(per_token * weights[row])
+    return temperature**2 * _kl(_log_softmax(teacher, temperature), _log_softmax(student, temperature))
+
+
+def reverse_kl(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(q ‖ p) = Σ_v q (log q − log p), p the teacher, q the student. (N, V), (N, V) -> (N,)."""
+    return temperature**2 * _kl(_log_softmax(student, temperature), _log_softmax(teacher, temperature))
+
+
+def jensen_shannon(student: Tensor, teacher: Tensor, beta: float, temperature: float = 1.0) -> Tensor:
+    """The generalised Jensen-Shannon divergence, β KL(p ‖ m) + (1−β) KL(q ‖ m), m = βp + (1−β)q. -> (N,).
+
+    Agarwal et al., 2024, https://arxiv.org/abs/2306.13649, eq. 1. At its ends, where the definition vanishes, it is
+    what it tends to when divided by β or 1−β: the forward KL at 0, the reverse KL at 1, as usual.
+    """
+    if beta == 0.0:
+        return forward_kl(student, teacher, temperature)
+    if beta == 1.0:
+        return reverse_kl(student, teacher, temperature)
+    log_p, log_q = _log_softmax(teacher, temperature), _log_softmax(student, temperature)
+    weights = log_p.new_tensor([beta, 1.0 - beta]).log()
+    log_m = torch.logaddexp(log_p + weights[0], log_q + weights[1])
+    return temperature**2 * (beta * _kl(log_p, log_m) + (1.0 - beta) * _kl(log_q, log_m))
+
+
+def weighted_sum(per_token: Tensor, weights: Tensor) -> Tensor:
+    """The sum over tokens, each times its weight: (N,), (N,) -> ().
+
+    Of no token it is zero and still has a gradient, so that a process with an empty batch keeps step with the others.
+    """
+    return torch.sum(per_token * weights)
+
+
+def summed(
+    loss: Callable[[Tensor, slice], Tensor], end: Ending, weights: Tensor, chunk_tokens: int = CHUNK_TOKENS
+) -> Tensor:
+    """Σ_n weights_n · loss_n, without all logits in memory at the same time. -> ()
+
+    `loss(logits, place)` gives the losses (n,) of the tokens at `place`, a slice of the N. It must depend on the
+    student through these logits alone: their gradient is taken chunk by chunk in the forward pass, when a chunk's
+    logits exist anyway, so that nothing is computed twice.
+    """
+
+    def of_chunk(states: Tensor, place: slice) -> Tensor:
+        return weighted_sum(loss(end.head(states), place), weights[place])
+
+    places = [slice(start, start + chunk_tokens) for start in range(0, max(len(weights), 1), chunk_tokens)]
+    if len(places) == 1 or not torch.is_grad_enabled():
+        return torch.stack([of_chunk(end.states[place], place) for place in places]).sum()
+    total: Tensor = _Chunked.apply(of_chunk, places, end.states, *end.parameters)  # type: ignore[no-untyped-call]
+    return total
+
+
+class _Chunked(torch.autograd.Function):
+    """The sum of a function over chunks of its first argument, with the gradient already taken on the way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, of_chunk: Callable[[Tensor, slice], Tensor], places: list[slice], states: Tensor, *parameters: Tensor
+    ) -> Tensor:
+        total = states.new_zeros((), dtype=torch.float32)
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        of_states, of_parameters = torch.empty_like(states), [torch.zeros_like(p, dtype=torch.float32) for p in trained]
+        for place in places:
+            with torch.enable_grad():
+                part = states[place].detach().requires_grad_()
+                value = of_chunk(part, place)
+            found = torch.autograd.grad(value, [part, *trained])
+            of_states[place] = found[0]
+            for gradient, share in zip(of_parameters, found[1:], strict=True):
+                gradient += share
+            total += value.detach()
+        ctx.gradients = (of_states, iter(of_parameters))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        of_states, of_parameters = ctx.gradients
+        wanted = ctx.needs_input_grad[3:]
+        shares = [next(of_parameters).mul_(gradient) if is_wanted else None for is_wanted in wanted]
+        return None, None, of_states * gradient, *shares
+
+
+def _log_softmax(logits: Tensor, temperature: float) -> Tensor:
+    """In float32, and finite where a token is ruled out: 0 · ∞ would be no number, in the value or in the gradient."""
+    return functional.log_softmax(logits.float() / temperature, -1).clamp(min=-1e30)
+
+
+def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Σ_v p (log p − log q). (N, V), (N, V) -> (N,)."""
+    return (log_p.exp() * (log_p - log_q)).sum(-1)

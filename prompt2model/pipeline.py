@@ -15,7 +15,8 @@ from filelock import FileLock, Timeout
 from prompt2model import prompts, registry, report, store
 from prompt2model.config import Config, load_config
 from prompt2model.description import read_description
-from prompt2model.errors import RunError
+from prompt2model.errors import ConfigError, RunError
+from prompt2model.methods import open_method, without_white_box
 from prompt2model.records import Artifact, Found, Made, Record, Report, Splits, Student, TaskSpec
 from prompt2model.settings import as_toml
 from prompt2model.stages.evaluate import evaluate
@@ -133,7 +134,7 @@ class _Building:
             "train",
             Student,
             lambda: self._train(task, splits, found.base),
-            (task, splits, found.base, config.train, seed),
+            (task, splits, found.base, config.train, self.teacher_in_training, seed),
         )
         measured = self._once(
             "evaluate",
@@ -165,10 +166,18 @@ class _Building:
     def _measured_teacher(self) -> Teacher | None:
         return self.teacher if self.config.evaluate.teacher else None
 
+    @property
+    def teacher_in_training(self) -> str:
+        """The teacher's name where the method asks it while the student trains; else none."""
+        return self.teacher_name if needs_in_training(self.config) else ""
+
     def _train(self, task: TaskSpec, splits: Splits, base: str) -> Student:
         from prompt2model.stages.train import train  # torch and transformers take seconds to import
 
-        return train(task, splits, base, self.config.train, folder=self.folder / "student", seed=self.config.seed)
+        config, teacher = self.config, self.teacher if self.teacher_in_training else None
+        return train(
+            task, splits, base, config.train, folder=self.folder / "student", seed=config.seed, teacher=teacher
+        )
 
     def _once(self, stage: str, record: Any, make: Callable[[], Any], depends_on: Any) -> Any:
         """The stage's record, made or read back, and told to the listener."""
@@ -180,6 +189,13 @@ class _Building:
         if stage == self.until:
             raise _Stop
         return made
+
+
+def needs_in_training(config: Config) -> tuple[str, ...]:
+    """What the teacher must be able to do while the student trains."""
+    method, options = open_method(config.train.method, config.train.options)
+    found: tuple[str, ...] = method.needs(options)
+    return found
 
 
 def stage_key(stage: str, depends_on: Any) -> Any:
@@ -265,7 +281,12 @@ class Run:
 def _check_names(config: Config) -> None:
     """Every plug-in that is named exists: said before anything is run, written or paid for."""
     check_teacher(config.teacher)
-    registry.load("methods", config.train.method)
+    teacher, _ = choose_teacher(config.teacher)
+    if "logits" in needs_in_training(config) and not teacher.startswith("transformers:"):
+        raise ConfigError(
+            f"The method {config.train.method} compares whole distributions, and {teacher} does not give them.",
+            hint=f"Take a local teacher (--teacher transformers:MODEL), or a method for texts: {without_white_box()}.",
+        )
     for family, asked in (
         ("strategies", config.generate.strategies),
         ("filters", config.generate.filters),

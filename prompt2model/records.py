@@ -269,6 +269,10 @@ class Student(Record):
     history: tuple[Checkpoint, ...] = ()
     losses: tuple[float, ...] = ()
     """The training loss of every step, in nats per counted token."""
+    teacher: str = ""
+    """Who taught during the training, for methods that need that."""
+    dropped: dict[str, int] = Field(default_factory=dict)
+    """Training rows that the method could not use, by reason."""
     notes: tuple[str, ...] = ()
 
 

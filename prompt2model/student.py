@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import extract_model_from_parallel
 from safetensors import SafetensorError
-from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -23,7 +21,7 @@ from transformers import (
 )
 
 from prompt2model import progress, weights
-from prompt2model.batches import Batch, Codec
+from prompt2model.batches import Codec
 from prompt2model.decoding import Writing, batches_by_length, likelihoods, write
 from prompt2model.errors import RunError, WeightsError
 from prompt2model.records import Architecture, Reply, Request
@@ -181,21 +179,6 @@ def fastest_dtype() -> torch.dtype:
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     seconds = {dtype: _product_seconds(dtype) for dtype in (torch.float32, torch.bfloat16)}
     return torch.bfloat16 if seconds[torch.bfloat16] < 0.8 * seconds[torch.float32] else torch.float32
-
-
-def counted_logits(model: Any, batch: Batch) -> Tensor:
-    """The logits at the batch's counted positions only, (N, V), in row-major order.
-
-    The head of the model, nearly a fifth of a small model's arithmetic, never sees the other positions. It is
-    reached by a hook, because what models do before and after it (scaling, soft-capping) is theirs to know.
-    """
-    head = extract_model_from_parallel(model).get_output_embeddings()
-    hook = head.register_forward_pre_hook(lambda _, args: (args[0][batch.counted], *args[1:]))
-    try:
-        logits: Tensor = model(**batch.inputs, use_cache=False).logits
-    finally:
-        hook.remove()
-    return logits
 
 
 def adapt(model: Any, lora_rank: int) -> Any:

@@ -3,25 +3,25 @@
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from prompt2model import checkpoints, progress, registry
-from prompt2model.batches import Batch, Codec, Row, epoch_of_steps
+from prompt2model.batches import Batch, Codec, Row, weighed
 from prompt2model.checkpoints import Kept
 from prompt2model.errors import RunError
 from prompt2model.memory import MicroBatches, ran_out
 from prompt2model.optimiser import MasterAdamW, learning_rate
 from prompt2model.records import Checkpoint
+from prompt2model.supply import Supply
 from prompt2model.validation import HeldOut, mean_loss, score
 
 log = logging.getLogger(__name__)
@@ -33,10 +33,12 @@ class Plan:
 
     steps: int
     steps_per_epoch: int
-    batch_rows: int
     peak: float
     validate_every: int
     patience: int
+    best_by: Literal["metric", "loss"]
+    shares: Mapping[str, float]
+    """Of each part of the loss, by the names of `Row.part`."""
     precision: str
     seed: int
     key: str
@@ -77,41 +79,32 @@ class Loop:
         self.optimiser = MasterAdamW(model.parameters())
         self.micro = MicroBatches(model)
         self.state = State()
-        self.epoch, self.order = -1, [[0]]
-        if kept:
-            self._take_up(*kept)
+        self.kept = kept
 
-    def run(self, rows: list[Row], held_out: HeldOut, save_every_seconds: float) -> None:
+    def run(self, supply: Supply, held_out: HeldOut, save_every_seconds: float) -> None:
         """All steps that are left, or fewer when the validation score no longer rises."""
+        if self.kept:
+            self._take_up(*self.kept, supply)
         saved = time.perf_counter()
         with progress.task("training", total=self.plan.steps) as advance:
             advance(self.state.step)
             while self.state.step < self.plan.steps and not self._is_stale():
                 started = time.perf_counter()
-                self._step(self._share(rows))
+                self._step(supply.rows(self.state.step))
                 self.state.step_seconds += time.perf_counter() - started
                 self.state.seconds += time.perf_counter() - started
                 if held_out.rows and self._is_validation_due():
                     self._validate(held_out)
                 advance(1, note=f"loss {self.state.losses[-1]:.3f}{self._best_note()}")
                 if time.perf_counter() - saved >= save_every_seconds:
-                    self._save()
+                    self._save(supply)
                     saved = time.perf_counter()
 
-    def _share(self, rows: list[Row]) -> list[Row]:
-        """This process's rows of the current step; the order of an epoch depends on nothing but seed and epoch."""
-        epoch, step = divmod(self.state.step, self.plan.steps_per_epoch)
-        if epoch != self.epoch:
-            rng = Random(f"{self.plan.seed}/{epoch}")  # noqa: S311 - not for secrets
-            self.epoch, self.order = epoch, list(epoch_of_steps([len(row) for row in rows], self.plan.batch_rows, rng))
-        mine = self.order[step][self.accelerator.process_index :: self.accelerator.num_processes]
-        return [rows[index] for index in mine] or [replace(rows[0], weight=0.0)]  # others wait for this process
-
     def _step(self, rows: list[Row]) -> None:
-        """One optimiser step: the mean loss over all counted tokens of all micro-batches and processes."""
+        """One optimiser step on the rows of all processes: each part's mean loss over all its counted tokens."""
         self.wrapped.train()
-        total = self._sum(sum(row.weight * len(row.completion) for row in rows)) or 1.0
-        while (share := self._forward_backward(rows, total)) is None:
+        mine = self._share(weighed(rows, self.plan.shares))
+        while (share := self._forward_backward(mine)) is None:
             self.optimiser.clear()
         loss = self._sum(share)
         norm = self.optimiser.step(learning_rate(self.state.step, self.plan.steps, self.plan.peak))
@@ -123,10 +116,15 @@ class Loop:
                 f"{self.plan.peak / 4:g}",
             )
         self.state.losses.append(loss)
-        self.state.tokens += int(self._sum(sum(len(row) for row in rows if row.weight)))
+        self.state.tokens += sum(map(len, rows))
         self.state.step += 1
 
-    def _forward_backward(self, rows: list[Row], total: float) -> float | None:
+    def _share(self, rows: list[Row]) -> list[Row]:
+        """This process's rows; where there are none, one without weight, for the others wait for this process."""
+        mine = rows[self.accelerator.process_index :: self.accelerator.num_processes]
+        return mine or [replace(rows[0], weight=0.0)]
+
+    def _forward_backward(self, rows: list[Row]) -> float | None:
         """This process's part of the step's loss; None when memory ran out, and smaller micro-batches are due."""
         torch.manual_seed(self.plan.seed * 1_000_003 + self.state.step)  # dropout repeats itself when taken up
         is_alone = self.accelerator.num_processes == 1
@@ -136,7 +134,7 @@ class Loop:
             batch = self.codec.collate(part).to(self.accelerator.device)
             try:
                 with nullcontext() if is_last else self.accelerator.no_sync(self.wrapped):
-                    loss = self.loss(self.wrapped, batch) / total
+                    loss = self.loss(self.wrapped, batch)
                     self.accelerator.backward(loss * self.accelerator.num_processes)
             except RuntimeError as error:
                 if not ran_out(error):
@@ -165,7 +163,11 @@ class Loop:
             epoch=self.state.step / self.plan.steps_per_epoch,
             loss_nats=sum(self.state.losses[-since:]) / since,
             validation_loss_nats=mean_loss(
-                held_out, partial(self.loss, self.model), self.codec, self.micro, self.accelerator
+                weighed(held_out.rows, self.plan.shares),
+                partial(self.loss, self.model),
+                self.codec,
+                self.micro,
+                self.accelerator,
             ),
             metric=held_out.task.metric,
             score=score(held_out, self.model, self.codec, self.accelerator),
@@ -179,10 +181,12 @@ class Loop:
         self.state.seconds += time.perf_counter() - started
 
     def _is_best(self, record: Checkpoint) -> bool:
-        """By the task's metric; among equals by the validation loss."""
+        """By the task's metric, and among equals by the validation loss; or by that loss alone."""
         if self.state.best < 0:
             return True
         best = Checkpoint(**self.state.history[self.state.best])
+        if self.plan.best_by == "loss":
+            return record.validation_loss_nats < best.validation_loss_nats
         sign = 1.0 if registry.load("metrics", record.metric).HIGHER_IS_BETTER else -1.0
         return (sign * record.score, -record.validation_loss_nats) > (sign * best.score, -best.validation_loss_nats)
 
@@ -201,14 +205,17 @@ class Loop:
         names = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
         return {name: master.detach() for name, master in zip(names, self.optimiser.masters, strict=True)}
 
-    def _save(self) -> None:
+    def _save(self, supply: Supply) -> None:
         if self.accelerator.is_main_process:
+            rollouts, block = supply.state()
             also = {"key": self.plan.key, "precision": self.plan.precision, "micro_tokens": self.micro.tokens}
-            checkpoints.save(self.unfinished, self.optimiser.state(), {"state": vars(self.state), **also})
+            numbers = {"state": vars(self.state), "block": block, **also}
+            checkpoints.save(self.unfinished, self.optimiser.state() | rollouts, numbers)
 
-    def _take_up(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+    def _take_up(self, tensors: dict[str, Tensor], numbers: dict[str, Any], supply: Supply) -> None:
         self.micro.tokens = numbers["micro_tokens"]
         self.optimiser.restore(tensors)
+        supply.restore(tensors, numbers["block"])
         self.state = State(**numbers["state"])
         log.info("Training goes on from step %d of %d.", self.state.step, self.plan.steps)
 

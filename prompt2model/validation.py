@@ -44,13 +44,10 @@ def score(held_out: HeldOut, model: Any, codec: Codec, accelerator: Accelerator)
 
 @torch.no_grad()
 def mean_loss(
-    held_out: HeldOut, loss: Callable[[Batch], Tensor], codec: Codec, micro: MicroBatches, accelerator: Accelerator
+    rows: Sequence[Row], loss: Callable[[Batch], Tensor], codec: Codec, micro: MicroBatches, accelerator: Accelerator
 ) -> float:
-    """The loss per counted token over all rows, in nats. Each process computes its share of the rows."""
-    mine = sorted(held_out.rows, key=len)[accelerator.process_index :: accelerator.num_processes]
-    sums = torch.zeros(2, device=accelerator.device)  # the loss, and the weight of what was counted
-    for part in micro.split(mine):
-        batch = codec.collate(part).to(accelerator.device)
-        sums += torch.stack([loss(batch).float(), sums.new_tensor(batch.total_weight)])
-    total, weight = accelerator.reduce(sums, "sum").tolist()
-    return float(total / weight) if weight else 0.0
+    """The loss of all weighed rows, in nats. Each process computes its share of them."""
+    mine = sorted(rows, key=len)[accelerator.process_index :: accelerator.num_processes]
+    losses = [loss(codec.collate(part).to(accelerator.device)).float() for part in micro.split(mine)]
+    total = torch.stack(losses).sum() if losses else torch.zeros((), device=accelerator.device)
+    return float(accelerator.reduce(total, "sum"))

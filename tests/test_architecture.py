@@ -23,19 +23,19 @@ FLOORS = (
     "errors home records cells deadline spelling language vocabulary matching twins charts losses progress optimiser",
     # 1: one thing each, on records and errors
     "registry teacher prompts store streams shards pairs bootstrap checkpoints hub_cards skills conversion asks"
-    " choices metrics exporters methods stages",
+    " choices metrics exporters stages",
     # 2
-    "config weights cache ledger hub questions batches second_reading front_matter keyed outputs tables report"
+    "config methods weights cache ledger hub questions batches second_reading front_matter keyed outputs tables report"
     " labels quoted",
     # 3
-    "description answers student_prompt memory decoding catalogue chat columns lines model_card filters"
+    "description answers student_prompt memory decoding heads supply catalogue chat columns lines model_card filters"
     " strategies teachers settings",
     # 4
     "drafts student notations patience rows",
-    # 5: plug-ins, the trained student as it is called, and what this machine can do with it
-    "trained speed validation teachers.* methods.* strategies.* filters.* metrics.* exporters.*",
-    # 6: the training loop
-    "training",
+    # 5: what a training method has at hand, the trained student as it is called, what this machine can do with it
+    "course trained speed validation",
+    # 6: plug-ins, and the training loop
+    "teachers.* methods.* strategies.* filters.* metrics.* exporters.* training",
     # 7
     "stages.*",
     # 8

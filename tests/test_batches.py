@@ -72,7 +72,8 @@ def test_an_encoder_decoder_is_shown_the_completion_shifted_right_from_its_start
 def test_only_completions_are_counted_and_their_rows_weigh_them(architecture, request):
     batch = request.getfixturevalue(architecture).collate(ROWS)
     assert batch.counted.sum(1).tolist() == [3, 2]
-    assert batch.total_weight == 3 * 1.0 + 2 * 2.0
+    assert batch.weights.tolist() == [1.0, 1.0, 1.0, 2.0, 2.0]
+    assert batch.targets.tolist() == batch.labels[batch.counted].tolist() == [21, 22, 2, 31, 2]
     assert batch.tokens == 9
 
 

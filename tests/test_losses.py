@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from prompt2model.batches import Row
+from prompt2model.batches import Row, weighed
+from prompt2model.course import Course
 from prompt2model.losses import cross_entropy, weighted_sum
 from prompt2model.methods import seqkd
+from prompt2model.records import TaskSpec
 from prompt2model.student import load
 
 PROMPTS = ("the film is good and the answer", "bad", "a text", "positive and negative")
@@ -16,6 +18,10 @@ ANSWERS = ("positive", "the film is bad", "x", "a text and the answer")
 @pytest.fixture(scope="module", params=["decoder", "encoder-decoder"])
 def loaded(request, tiny_decoder, tiny_encoder_decoder):
     return load(tiny_decoder if request.param == "decoder" else tiny_encoder_decoder, precision="float32")
+
+
+def course(codec) -> Course:
+    return Course(TaskSpec(instruction="Say it."), codec)
 
 
 def rows_of(codec) -> list[Row]:
@@ -28,9 +34,9 @@ def rows_of(codec) -> list[Row]:
 
 def loss_and_gradients(loaded, batches) -> tuple[float, torch.Tensor]:
     """The summed loss of all batches, and one long vector of gradients."""
-    model, _ = loaded
+    model, codec = loaded
     model.zero_grad()
-    total = sum(seqkd.loss(model, batch, seqkd.Options()) for batch in batches)
+    total = sum(seqkd.loss(model, batch, course(codec)) for batch in batches)
     total.backward()
     return float(total.detach()), torch.cat([p.grad.flatten() for p in model.parameters()])
 
@@ -49,15 +55,13 @@ def test_cross_entropy_of_bfloat16_logits_is_computed_in_float32():
     torch.testing.assert_close(found, cross_entropy(logits.float(), targets))
 
 
-def test_the_weighted_sum_weighs_each_token_by_its_row():
-    counted = torch.tensor([[False, True, True], [True, False, False]])
-    assert weighted_sum(torch.tensor([1.0, 2.0, 5.0]), counted, torch.tensor([10.0, 100.0])) == 530.0
+def test_the_weighted_sum_weighs_each_token():
+    assert weighted_sum(torch.tensor([1.0, 2.0, 5.0]), torch.tensor([10.0, 10.0, 100.0])) == 530.0
 
 
 def test_without_a_counted_token_the_loss_is_zero_and_has_a_gradient():
     logits = torch.randn(0, 7, requires_grad=True)
-    counted = torch.zeros(2, 3, dtype=torch.bool)
-    loss = weighted_sum(cross_entropy(logits, torch.zeros(0, dtype=torch.long)), counted, torch.ones(2))
+    loss = weighted_sum(cross_entropy(logits, torch.zeros(0, dtype=torch.long)), torch.ones(0))
     loss.backward()
     assert loss == 0.0
     assert logits.grad.shape == (0, 7)
@@ -74,7 +78,7 @@ def test_a_row_without_weight_has_no_loss_and_a_zero_gradient(loaded):
 def test_the_loss_is_the_one_that_transformers_computes(loaded):
     model, codec = loaded
     for row in rows_of(codec):
-        batch = codec.collate([row])
+        batch = codec.collate(weighed([row], {"": 1.0}))
         if codec.architecture == "decoder":
             tokens = torch.tensor([[*row.prompt, *row.completion]])
             labels = tokens.clone()
@@ -82,7 +86,7 @@ def test_the_loss_is_the_one_that_transformers_computes(loaded):
             theirs = model(input_ids=tokens, labels=labels).loss
         else:
             theirs = model(input_ids=batch.inputs["input_ids"], labels=torch.tensor([row.completion])).loss
-        ours = seqkd.loss(model, batch, seqkd.Options()) / batch.total_weight
+        ours = seqkd.loss(model, batch, course(codec))
         torch.testing.assert_close(ours, theirs)
 
 
@@ -106,4 +110,4 @@ def test_the_loss_counts_the_answers_first_token_and_its_end(loaded):
     first = len(row.prompt) - 1 if codec.architecture == "decoder" else 0
     expected = -sum(float(logits[first + place].log_softmax(-1)[token]) for place, token in enumerate(row.completion))
     assert row.completion[-1] == codec.end
-    assert float(seqkd.loss(model, batch, seqkd.Options()).detach()) == pytest.approx(expected, rel=1e-5)
+    assert float(seqkd.loss(model, batch, course(codec)).detach()) == pytest.approx(expected, rel=1e-5)

@@ -16,8 +16,9 @@ from train_here import TASK, films
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from prompt2model import checkpoints, memory
-from prompt2model.batches import Codec
+from prompt2model.batches import Codec, weighed
 from prompt2model.config import TrainConfig
+from prompt2model.course import Course
 from prompt2model.errors import ConfigError, DataError, RunError, WeightsError
 from prompt2model.methods import seqkd
 from prompt2model.records import Example, Source, Splits, Student, TaskSpec
@@ -162,8 +163,8 @@ def test_tokens_per_second_are_those_of_the_steps_without_validation(tiny_decode
     monkeypatch.setattr(training, "score", slow_score)
     student = run(str(tiny_decoder), tmp_path)
     codec = load(tmp_path, precision="float32")[1]
-    rows = seqkd.rows(splits().train, codec, 512, seqkd.Options())
-    assert student.tokens == 2 * sum(map(len, rows))
+    lessons = seqkd.rows(splits().train, Course(TASK, codec))
+    assert student.tokens == 2 * sum(len(row) for lesson in lessons for row in lesson)
     assert student.seconds > 5 * 0.3
     assert student.tokens / student.tokens_per_second < student.seconds - 5 * 0.3
 
@@ -214,9 +215,10 @@ def test_without_validation_rows_all_steps_are_taken_and_the_last_weights_kept(b
 
 
 def mean_loss(model, codec: Codec, examples) -> float:
-    batch = codec.collate(seqkd.rows(examples, codec, 512, seqkd.Options()))
+    course = Course(TASK, codec)
+    rows = [row for lesson in seqkd.rows(examples, course) for row in lesson]
     with torch.no_grad():
-        return float(seqkd.loss(model, batch, seqkd.Options())) / batch.total_weight
+        return float(seqkd.loss(model, codec.collate(weighed(rows, {"": 1.0})), course))
 
 
 def test_half_an_epoch_is_half_the_steps(tiny_decoder, tmp_path):
@@ -388,12 +390,12 @@ def test_when_memory_runs_out_smaller_micro_batches_give_the_same_result(base, t
     calm = run(base, tmp_path / "calm", batch_rows=40)
     whole_loss, left, sizes = seqkd.loss, [times], []
 
-    def loss(model, batch, options):
+    def loss(model, batch, course):
         sizes.append(batch.labels.shape[0])
         if left[0] and torch.is_grad_enabled() and len(sizes) > 2:
             left[0] -= 1
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 GB")
-        return whole_loss(model, batch, options)
+        return whole_loss(model, batch, course)
 
     monkeypatch.setattr(memory, "MOST_TOKENS", 1024)
     monkeypatch.setattr(seqkd, "loss", loss)
@@ -404,7 +406,7 @@ def test_when_memory_runs_out_smaller_micro_batches_give_the_same_result(base, t
 
 
 def test_memory_that_never_suffices_is_an_error_with_a_cure(tiny_decoder, tmp_path, monkeypatch):
-    def loss(model, batch, options):
+    def loss(model, batch, course):
         raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")
 
     monkeypatch.setattr(seqkd, "loss", loss)
@@ -414,7 +416,7 @@ def test_memory_that_never_suffices_is_an_error_with_a_cure(tiny_decoder, tmp_pa
 
 
 def test_other_errors_of_a_pass_keep_their_traceback(tiny_decoder, tmp_path, monkeypatch):
-    def loss(model, batch, options):
+    def loss(model, batch, course):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     monkeypatch.setattr(seqkd, "loss", loss)

@@ -1,10 +1,48 @@
 """Distillation methods, one file each. A plug-in here is a module with
 
-    NEEDS           abilities that the teacher must have while the student trains, () for none
-    ARCHITECTURES   of students it can train: ("decoder", "encoder-decoder")
-    Options         a pydantic model of the method's own settings
-    rows(examples, codec, max_length, options) -> list[Row]     what the student is trained on, tokenised
-    loss(model, batch, options) -> Tensor                       (), nats SUMMED over the counted tokens, weights applied
+    ARCHITECTURES    of students it can train: ("decoder", "encoder-decoder")
+    Options          a pydantic model of the method's own settings
+    needs(options) -> tuple[str, ...]         abilities that the teacher must have in training: () for none, ("text",)
+                                              to be asked beforehand, ("logits",) for a white box
+    rows(examples, course) -> list[Lesson]    what the student is trained on, tokenised: one lesson for each example,
+                                              an empty one where the example is of no use
+    loss(model, batch, course) -> Tensor      (), the weighted sum over the batch's counted tokens, in nats; rows of the
+                                              validation lack the signals that rollouts add
+    prepare(examples, course) -> Prepared     only where the teacher adds something to the examples beforehand, or some
+                                              are sorted out
+    block(options) -> Block                   only where lessons are made anew while the student learns, with:
+    rollouts(student, lessons, course, number) -> list[Lesson]    only where the method is on policy
+    shares(options) -> dict[str, float]       only where the loss has parts, by the names of `Row.part`: their shares
+    rate(options) -> float                    only where the usual learning rate is wrong: what it is multiplied by
+    warm_up(options) -> float                 only where epochs of seqkd come first, the best kept by validation loss
+    equip(model, course) -> None              only where modules are added to the student, as `model.equipment`, that
+                                              train with it and are not kept
 
-The loop divides by the summed weight of the whole optimiser step, over all micro-batches and processes.
+The loop weighs each token by its part's share over the part's tokens in the whole optimiser step, in all micro-batches
+and processes.
 """
+
+from types import ModuleType
+from typing import Any
+
+from pydantic import ValidationError
+
+from prompt2model import registry
+from prompt2model.errors import ConfigError
+
+
+def open_method(name: str, options: dict[str, Any]) -> tuple[ModuleType, Any]:
+    """The plug-in and its options. Raises ConfigError for a method or option that does not exist, or a wrong value."""
+    method = registry.load("methods", name)
+    try:
+        return method, method.Options(**options)
+    except ValidationError as error:
+        known = ", ".join(method.Options.model_fields) or "none"
+        problem = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise ConfigError(f"train.options: {problem}", hint=f"Options of {name}: {known}.") from error
+
+
+def without_white_box() -> str:
+    """The methods that learn from texts, as a list to read."""
+    methods = {name: registry.load("methods", name) for name in registry.names("methods")}
+    return ", ".join(name for name, method in methods.items() if "logits" not in method.needs(method.Options()))

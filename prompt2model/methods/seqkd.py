@@ -9,12 +9,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from prompt2model.batches import Batch, Codec, Row
-from prompt2model.losses import cross_entropy, weighted_sum
-from prompt2model.records import Example, Message
-from prompt2model.student import counted_logits
+from prompt2model.batches import Batch, Lesson
+from prompt2model.course import Course, asked_of_student
+from prompt2model.heads import ending
+from prompt2model.losses import cross_entropy, summed
+from prompt2model.records import Example
 
-NEEDS: tuple[str, ...] = ()
 ARCHITECTURES = ("decoder", "encoder-decoder")
 
 
@@ -24,13 +24,21 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def rows(examples: Sequence[Example], codec: Codec, max_length: int, options: Options) -> list[Row]:
+def needs(options: Options) -> tuple[str, ...]:
+    """Nothing: the answers are there."""
+    return ()
+
+
+def rows(examples: Sequence[Example], course: Course) -> list[Lesson]:
     """One row for each example: the student's own prompt, then the answer."""
-    asked = [(Message(role="user", content=example.input),) for example in examples]
-    return [codec.row(ask, example.output, max_length=max_length) for ask, example in zip(asked, examples, strict=True)]
+    return [
+        (course.codec.row(asked_of_student(example), example.output, max_length=course.max_length),)
+        for example in examples
+    ]
 
 
-def loss(model: Any, batch: Batch, options: Options) -> Tensor:
-    """The summed negative log-likelihood of the answers, in nats."""
-    logits = counted_logits(model, batch)  # (N, V)
-    return weighted_sum(cross_entropy(logits, batch.labels[batch.counted]), batch.counted, batch.weights)
+def loss(model: Any, batch: Batch, course: Course) -> Tensor:
+    """The weighted sum of the negative log-likelihoods of the answers' tokens, in nats."""
+    return summed(
+        lambda logits, place: cross_entropy(logits, batch.targets[place]), ending(model, batch), batch.weights
+    )

@@ -1,22 +1,26 @@
 """Fine-tunes the base model on the training rows and leaves the best checkpoint as a plain transformers folder."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedType, broadcast_object_list
-from pydantic import ValidationError
+from accelerate import Accelerator, PartialState
+from accelerate.utils import DistributedType, broadcast_object_list, gather_object
 
-from prompt2model import checkpoints, registry, store
-from prompt2model.batches import Codec
+from prompt2model import checkpoints, store
+from prompt2model.batches import Codec, Lesson
 from prompt2model.checkpoints import Kept
 from prompt2model.config import TrainConfig
+from prompt2model.course import Course, Prepared, check_same_tokenizer, white_box
 from prompt2model.errors import ConfigError, DataError
+from prompt2model.methods import open_method, without_white_box
 from prompt2model.records import Checkpoint, Splits, Student, TaskSpec
-from prompt2model.student import adapt, dtype_of, fingerprint, load, merge, save
+from prompt2model.student import LocalModel, adapt, dtype_of, fingerprint, load, merge, save
 from prompt2model.student_prompt import set_student_prompt
+from prompt2model.supply import Supply
+from prompt2model.teacher import Teacher, check_abilities
 from prompt2model.training import Loop, Plan
 from prompt2model.validation import HeldOut
 from prompt2model.weights import fetch
@@ -33,39 +37,118 @@ def train(
     *,
     folder: Path,
     seed: int = 0,
+    teacher: Teacher | None = None,
     save_every_seconds: float = SAVE_EVERY_SECONDS,
 ) -> Student:
-    """The base model fine-tuned on the training rows, the checkpoint with the best validation score, in `folder`.
+    """The base model taught by the method on the training rows, the best checkpoint of the validation, in `folder`.
 
     Without validation rows it is the last one. Taken up where a killed process left it, with the same result. Raises
-    ConfigError for a method or option that does not exist or does not fit the model, DataError without rows,
+    ConfigError for a method or option that does not exist or fits neither model nor teacher, DataError without rows,
     WeightsError when the base cannot be loaded, RunError when training diverges, or memory or disk do not suffice.
     """
-    method = registry.load("methods", config.method)
-    options = _options(method, config)
+    method, options = open_method(config.method, config.options)
+    teacher = _fitting(teacher, method.needs(options), config.method)
     if not splits.train:
         raise DataError("There are no rows to train on.", hint="Raise generate.count, or give rows with --data.")
     accelerator = _accelerator()
-    weights = fetch(base)
-    key = store.digest((task, splits.train, splits.validation, fingerprint(weights), config, seed))
+    begin = partial(train, task, splits, base, seed=seed, save_every_seconds=save_every_seconds)
+    start = _warmed_up(method, options, config, begin, folder / "warm-up", (task, splits, base, config, seed))
+    weights = fetch(str(start) if start else base)
+    key = store.digest((task, splits.train, splits.validation, fingerprint(weights), config, seed, _identity(teacher)))
     kept = _kept(folder / "unfinished", key)
     precision = kept[1]["precision"] if kept else _same(str(dtype_of(config.precision)).removeprefix("torch."))
     model, codec = load(weights, precision=precision)
-    if codec.architecture not in method.ARCHITECTURES:
+    course = Course(task, codec, options, config.max_length, white_box(teacher), teacher, seed)
+    _check_fits(method, course, config.method, base)
+    set_student_prompt(codec)
+    prepared = method.prepare(splits.train, course) if hasattr(method, "prepare") else Prepared(splits.train)
+    lessons = _lessons(method, prepared, course, config.method)
+    held_out = [row for lesson in method.rows(splits.validation, course) for row in lesson]
+    model = _equipped(method, model, course, config.lora_rank)
+    supply = _supply(method, lessons, model, course, config.batch_rows, accelerator)
+    plan = _plan(method, supply, model, course, config, precision=precision, key=key)
+    loop = Loop(accelerator, model, codec, partial(method.loss, course=course), plan, folder, kept)
+    loop.run(supply, HeldOut(task, splits.validation, held_out), save_every_seconds)
+    return _finish(loop, base, config.method, teacher=teacher.name if teacher else "", dropped=prepared.dropped)
+
+
+def _fitting(teacher: Teacher | None, needs: Sequence[str], method: str) -> Teacher | None:
+    """The teacher if the method needs one. Raises ConfigError when it cannot do what the method needs."""
+    if not needs:
+        return None
+    if teacher is None:
+        raise ConfigError(f"The method {method} needs a teacher.", hint="Name one with --teacher.")
+    check_abilities(teacher, needs, f"The method {method}")
+    return teacher
+
+
+def _identity(teacher: Teacher | None) -> str:
+    return teacher.identity if teacher else ""
+
+
+def _warmed_up(
+    method: Any, options: Any, config: TrainConfig, begin: Any, folder: Path, depends_on: Any
+) -> Path | None:
+    """The folder of a student that was plainly fine-tuned first, the best by validation loss; None without that."""
+    epochs = method.warm_up(options) if hasattr(method, "warm_up") else 0.0
+    if not epochs:
+        return None
+    plain = config.model_copy(update={"method": "seqkd", "options": {}, "epochs": epochs, "best_by": "loss"})
+    if not store.is_made(folder, "train", Student, depends_on=depends_on):
+        student = begin(plain, folder=folder / "student")
+        if PartialState().is_main_process:
+            store.once(folder, "train", Student, lambda: student, depends_on=depends_on)
+        PartialState().wait_for_everyone()
+    return folder / "student"
+
+
+def _check_fits(method: Any, course: Course, name: str, base: str) -> None:
+    architecture = course.codec.architecture
+    if architecture not in method.ARCHITECTURES:
         raise ConfigError(
-            f"The method {config.method} cannot train {base}: its architecture is {codec.architecture}.",
+            f"The method {name} cannot train {base}: its architecture is {architecture}.",
             hint=f"It trains {' and '.join(method.ARCHITECTURES)} models: choose another --base or --method.",
         )
-    set_student_prompt(codec)
-    rows, held_out = (
-        method.rows(examples, codec, config.max_length, options) for examples in (splits.train, splits.validation)
-    )
-    torch.manual_seed(seed)  # adapters start at random
-    model = adapt(model, config.lora_rank)
-    plan = _plan(len(rows), config, _peak(model, codec, config), precision=precision, seed=seed, key=key)
-    loop = Loop(accelerator, model, codec, partial(method.loss, options=options), plan, folder, kept)
-    loop.run(rows, HeldOut(task, splits.validation, held_out), save_every_seconds)
-    return _finish(loop, base, config.method)
+    if "logits" in method.needs(course.options):
+        check_same_tokenizer(course.codec, course.white_box, name, without_white_box())
+
+
+def _lessons(method: Any, prepared: Prepared, course: Course, name: str) -> list[Lesson]:
+    lessons = [lesson for lesson in method.rows(prepared.examples, course) if lesson]
+    if not lessons:
+        reasons = ", ".join(f"{count} × {reason}" for reason, count in prepared.dropped.items())
+        raise DataError(
+            f"The method {name} can use none of the training rows: {reasons or 'they lack what it learns from'}.",
+            hint="Train with --method seqkd, which needs an answer and no more.",
+        )
+    return lessons
+
+
+def _equipped(method: Any, model: Any, course: Course, lora_rank: int) -> Any:
+    """The model as it is trained, with whatever the method adds to it."""
+    torch.manual_seed(course.seed)  # adapters start at random
+    adapted = adapt(model, lora_rank)
+    if hasattr(method, "equip"):
+        method.equip(adapted, course)
+    return adapted
+
+
+def _supply(
+    method: Any, lessons: Sequence[Lesson], model: Any, course: Course, batch_rows: int, accelerator: Accelerator
+) -> Supply:
+    """The rows as they are, or made anew by the student as it is; each process makes its share, all get the whole."""
+    if not hasattr(method, "rollouts"):
+        return Supply(lessons, batch_rows, course.seed)
+
+    def roll(drawn: Sequence[Lesson], number: int) -> list[Lesson]:
+        model.eval()
+        mine = range(accelerator.process_index, len(drawn), accelerator.num_processes)
+        student = LocalModel(model, course.codec, name="student")
+        made = method.rollouts(student, [drawn[place] for place in mine], course, number)
+        gathered = gather_object(list(zip(mine, made, strict=True)))
+        return [lesson for _, lesson in sorted(gathered, key=lambda pair: pair[0])]
+
+    return Supply(lessons, batch_rows, course.seed, roll, method.block(course.options))
 
 
 def _accelerator() -> Accelerator:
@@ -91,26 +174,28 @@ def _same(value: str) -> str:
     return found
 
 
-def _options(method: Any, config: TrainConfig) -> Any:
-    try:
-        return method.Options(**config.options)
-    except ValidationError as error:
-        known = ", ".join(method.Options.model_fields) or "none"
-        problem = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise ConfigError(f"train.options: {problem}", hint=f"Options of {config.method}: {known}.") from error
-
-
-def _plan(rows: int, config: TrainConfig, peak: float, **also: Any) -> Plan:
-    per_epoch = -(-rows // config.batch_rows)
+def _plan(method: Any, supply: Supply, model: Any, course: Course, config: TrainConfig, **also: Any) -> Plan:
+    per_epoch = supply.steps_per_epoch
     steps = max(1, round(per_epoch * config.epochs))
-    every = max(1, min(steps, per_epoch) // config.validations_per_epoch)
-    return Plan(steps, per_epoch, config.batch_rows, peak, every, config.patience, **also)
+    return Plan(
+        steps=steps,
+        steps_per_epoch=per_epoch,
+        peak=config.learning_rate or _factor(method, course) * _usual_rate(model, course.codec, config),
+        validate_every=max(1, min(steps, per_epoch) // config.validations_per_epoch),
+        patience=config.patience,
+        best_by=config.best_by,
+        shares=method.shares(course.options) if hasattr(method, "shares") else {"": 1.0},
+        seed=course.seed,
+        **also,
+    )
 
 
-def _peak(model: Any, codec: Codec, config: TrainConfig) -> float:
-    """The learning rate: as set, else one that suits the architecture, LoRA and the size."""
-    if config.learning_rate:
-        return config.learning_rate
+def _factor(method: Any, course: Course) -> float:
+    return float(method.rate(course.options)) if hasattr(method, "rate") else 1.0
+
+
+def _usual_rate(model: Any, codec: Codec, config: TrainConfig) -> float:
+    """The usual learning rate: one that suits the architecture, LoRA and the size."""
     if config.lora_rank:
         return 5e-4
     if codec.architecture == "encoder-decoder":
@@ -118,13 +203,15 @@ def _peak(model: Any, codec: Codec, config: TrainConfig) -> float:
     return 5e-5 if model.num_parameters() < 5e8 else 2e-5
 
 
-def _finish(loop: Loop, base: str, method: str) -> Student:
+def _finish(loop: Loop, base: str, method: str, **also: Any) -> Student:
     """Write the best checkpoint as a plain transformers folder and forget what only a resumption needs."""
     state, model = loop.state, loop.model
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     loop.accelerator.wait_for_everyone()
     if state.best >= 0 and (best := checkpoints.load(loop.best)) is not None:
         model.load_state_dict(best[0], strict=False)
+    if hasattr(model, "equipment"):
+        del model.equipment
     model = merge(model)
     loop.accelerator.wait_for_everyone()  # all have read what is removed here
     if loop.accelerator.is_main_process:
@@ -147,6 +234,7 @@ def _finish(loop: Loop, base: str, method: str) -> Student:
         history=tuple(Checkpoint(**one) for one in state.history),
         losses=tuple(state.losses),
         notes=_notes(loop),
+        **also,
     )
 
 
