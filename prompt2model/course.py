@@ -1,0 +1,103 @@
+"""What a method has at hand while it makes rows and losses: the task, the student's codec, a teacher, its options."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from prompt2model.batches import Batch, Codec
+from prompt2model.errors import ConfigError
+from prompt2model.heads import ending
+from prompt2model.losses import Ending
+from prompt2model.questions import question
+from prompt2model.records import Example, Message, TaskSpec
+from prompt2model.student import LocalModel
+from prompt2model.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class Course:
+    """One training, apart from the student's weights."""
+
+    task: TaskSpec
+    codec: Codec
+    """The student's, with its own prompt in its chat template."""
+    options: Any = None
+    """The method's `Options`."""
+    max_length: int = 512
+    """Longest row, in tokens."""
+    teacher: LocalModel | None = None
+    """The white box, for methods that need `logits`."""
+    writer: Teacher | None = None
+    """Whoever answers in words, for methods that ask before the training; paid for once, its replies are kept."""
+    seed: int = 0
+
+    @property
+    def white_box(self) -> LocalModel:
+        """The teacher. Raises ConfigError when there is none: the method did not say that it needs one."""
+        if self.teacher is None:
+            raise ConfigError("This method needs a white-box teacher.", hint="--teacher transformers:MODEL")
+        return self.teacher
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Examples as a method wants them, and how many were dropped, by reason."""
+
+    examples: Sequence[Example]
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+def asked_of_student(example: Example) -> tuple[Message, ...]:
+    """The input alone: what the instruction says, the student has learned."""
+    return (Message(role="user", content=example.input),)
+
+
+def asked_of_teacher(example: Example, course: Course) -> tuple[Message, ...]:
+    """The task with its instruction, or the input alone for a teacher that was itself trained for the task."""
+    teacher = course.white_box
+    if teacher.codec.tokenizer.chat_template == course.codec.tokenizer.chat_template:
+        return asked_of_student(example)
+    return question(course.task, example.input, course.task.examples, can=teacher.can)
+
+
+def teacher_prompt(example: Example, course: Course) -> tuple[int, ...] | None:
+    """What the teacher reads before the answer, as tokens; None when it reads what the student reads."""
+    asked = asked_of_teacher(example, course)
+    if asked == asked_of_student(example):
+        return None
+    continues = asked[-1].role == "assistant"
+    return course.white_box.codec.prompt(asked, continues=continues, max_tokens=course.white_box.context_tokens or None)
+
+
+@torch.no_grad()
+def teacher_ending(batch: Batch, course: Course) -> Ending:
+    """The teacher run over the same completions, after its own prompts, up to its head."""
+    return ending(course.white_box.model, batch.for_teacher)
+
+
+def common_vocabulary(course: Course) -> int:
+    """Tokens that the tokenizer has: embeddings are padded beyond them, by different amounts within one family."""
+    return len(course.codec.tokenizer)
+
+
+def white_box(teacher: Teacher | None) -> LocalModel | None:
+    """The local model in the wrappers that count and keep its replies; None when the teacher is no such model."""
+    while teacher is not None and not isinstance(teacher, LocalModel):
+        teacher = getattr(teacher, "within", None)
+    return teacher
+
+
+def check_same_tokenizer(student: Codec, teacher: LocalModel, method: str, others: str) -> None:
+    """Raises ConfigError when the two do not cut texts into the same tokens: then their distributions do not compare.
+
+    The tokenizers are compared, not the sizes of the embeddings, which are padded differently within one family.
+    """
+    ours, theirs = student.tokenizer.get_vocab(), teacher.codec.tokenizer.get_vocab()
+    if ours != theirs:
+        raise ConfigError(
+            f"{method} compares the student's and the teacher's distributions token by token, and {teacher.name} has "
+            f"another tokenizer ({len(theirs)} tokens, not {len(ours)}; {len(ours.items() ^ theirs.items())} differ).",
+            hint=f"Take a teacher of the same family, or a method that learns from texts: {others}.",
+        )

@@ -1,0 +1,69 @@
+"""The end of a model apart from its body: what the head reads at the counted positions, and its logits in chunks."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate.utils import extract_model_from_parallel
+from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPastAndCrossAttentions
+
+from prompt2model.batches import Batch
+from prompt2model.losses import Ending
+
+
+def ending(model: Any, batch: Batch) -> Ending:
+    """The model run over the batch up to its head, and the head.
+
+    The head, nearly a fifth of a small model's arithmetic, sees the counted positions alone, as many at a time as
+    `losses.summed` likes.
+    """
+    plain, read = _plain(model), []
+    body, embeddings = plain.get_decoder(), plain.get_output_embeddings()
+    hooks = [
+        body.register_forward_hook(lambda _, __, out: read.append(out[0])),  # (B, T, H)
+        embeddings.register_forward_pre_hook(lambda _, args: (args[0][:, :0], *args[1:])),
+    ]
+    try:
+        model(**batch.inputs, use_cache=False)  # through every wrapper: they exchange gradients
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return Ending(read[0][batch.counted], lambda states: _head(plain, states), tuple(embeddings.parameters()))
+
+
+def counted_logits(model: Any, batch: Batch) -> Tensor:
+    """The logits at the batch's counted positions only, (N, V), in row-major order."""
+    end = ending(model, batch)
+    return end.head(end.states)
+
+
+def _plain(model: Any) -> Any:
+    """The transformers model in its wrappers."""
+    unwrapped = extract_model_from_parallel(model)
+    return unwrapped.get_base_model() if hasattr(unwrapped, "get_base_model") else unwrapped
+
+
+def _head(plain: Any, states: Tensor) -> Tensor:
+    """(n, H) -> (n, V), by the model's own forward pass with the body's part done.
+
+    What models do before and after the head (scaling, soft-capping, a bias) is theirs to know.
+    """
+    token = torch.zeros(1, 1, dtype=torch.long, device=states.device)
+    inputs = {"input_ids": token}
+    if plain.config.is_encoder_decoder:
+        inputs = {"decoder_input_ids": token, "encoder_outputs": BaseModelOutput(last_hidden_state=states[None, :1])}
+    with _body_done(plain.get_decoder(), states):
+        logits: Tensor = plain(**inputs, use_cache=False).logits[0]
+    return logits
+
+
+@contextmanager
+def _body_done(body: Any, states: Tensor) -> Iterator[None]:
+    """The body gives these states, whatever it is asked."""
+    body.forward = lambda *_, **__: BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=states[None])
+    try:
+        yield
+    finally:
+        del body.forward

@@ -1,0 +1,111 @@
+"""Where a step's rows come from: the training rows in random order, or what is made of them as the student learns."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from torch import Tensor
+
+from prompt2model.batches import Lesson, Row, epoch_of_steps
+
+
+@dataclass(frozen=True)
+class Block:
+    """How long rollouts are learned from: the examples of `steps` optimiser steps are rolled out at once, and each
+    rollout is learned from in `passes` passes (the inner epochs of PPO)."""
+
+    steps: int = 1
+    passes: int = 1
+
+
+Roll = Callable[[Sequence[Lesson], int], list[Lesson]]
+"""Makes fresh lessons of lessons, with the student as it is now; the number tells one call from another."""
+
+
+@dataclass
+class Supply:
+    """The rows of each step, as a pure function of its number, the seed, and what `roll` makes."""
+
+    lessons: Sequence[Lesson]
+    batch_rows: int
+    seed: int
+    roll: Roll | None = None
+    """None learns from the lessons as they are."""
+    block: Block = field(default_factory=Block)
+    _fresh: list[Lesson] = field(default_factory=list)
+    """The lessons of the current block."""
+    _number: int = -1
+    """Of the current block."""
+    _epoch: tuple[int, list[list[int]]] = (-1, [])
+    """The current epoch and the order of its lessons, in steps."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in which every lesson is drawn once."""
+        return -(-len(self.lessons) // self.batch_rows) * self.block.passes
+
+    def rows(self, step: int) -> list[Row]:
+        """The rows of one optimiser step, of all processes, the shortest first."""
+        number, place = divmod(step, self.block.steps * self.block.passes)
+        if self.roll is None:
+            return _flat(self._drawn(step))
+        if number != self._number:
+            drawn = [
+                lesson for own in range(self.block.steps) for lesson in self._drawn(number * self.block.steps + own)
+            ]
+            self._fresh, self._number = self.roll(drawn, number), number
+        inner, own = divmod(place, self.block.steps)
+        return _flat(self._shuffled(inner)[own])
+
+    def _drawn(self, step: int) -> list[Lesson]:
+        """The lessons of a step over the training rows; the order of an epoch depends on seed and epoch alone."""
+        epoch, place = divmod(step, -(-len(self.lessons) // self.batch_rows))
+        if epoch != self._epoch[0]:
+            self._epoch = epoch, _order(self.lessons, self.batch_rows, f"{self.seed}/{epoch}")
+        return [self.lessons[index] for index in self._epoch[1][place]]
+
+    def _shuffled(self, inner: int) -> list[list[Lesson]]:
+        """The block's lessons in as many steps as it has, in another order in every pass."""
+        rows = -(-len(self._fresh) // self.block.steps)
+        order = _order(self._fresh, rows, f"{self.seed}/{self._number}/{inner}")
+        steps = [[self._fresh[index] for index in step] for step in order]
+        return steps + [[self._fresh[0]]] * (self.block.steps - len(steps))  # where too few are left for all steps
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The current block, for a checkpoint: the signals as tensors, the rest as numbers."""
+        tensors: dict[str, Tensor] = {}
+        numbers = []
+        for place, lesson in enumerate(self._fresh):
+            for own, row in enumerate(lesson):
+                tensors |= {f"rollout.{place}.{own}.{name}": tensor for name, tensor in row.signals.items()}
+            numbers.append([[row.prompt, row.completion, row.weight, row.part, row.teacher_prompt] for row in lesson])
+        return tensors, {"number": self._number, "lessons": numbers}
+
+    def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+        """Take up a checkpoint's block."""
+        signals: dict[tuple[int, int], dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            if key.startswith("rollout."):
+                _, place, own, name = key.split(".", 3)
+                signals.setdefault((int(place), int(own)), {})[name] = tensor
+        self._number = numbers["number"]
+        self._fresh = [
+            tuple(_row(values, signals.get((place, own), {})) for own, values in enumerate(lesson))
+            for place, lesson in enumerate(numbers["lessons"])
+        ]
+
+
+def _order(lessons: Sequence[Lesson], batch_rows: int, seed: str) -> list[list[int]]:
+    lengths = [sum(len(row) for row in lesson) for lesson in lessons]
+    return list(epoch_of_steps(lengths, batch_rows, Random(seed)))  # noqa: S311 - not for secrets
+
+
+def _flat(lessons: Sequence[Lesson]) -> list[Row]:
+    return sorted((row for lesson in lessons for row in lesson), key=len)
+
+
+def _row(values: Sequence[Any], signals: Mapping[str, Tensor]) -> Row:
+    prompt, completion, weight, part, teacher_prompt = values
+    other = None if teacher_prompt is None else tuple(teacher_prompt)
+    return Row(tuple(prompt), tuple(completion), weight, part, other, signals)
