@@ -215,13 +215,13 @@ def test_a_folder_that_is_no_run(call, tmp_path, command):
 
 @pytest.mark.parametrize("command", ["predict", "evaluate", "report", "export"])
 def test_a_run_that_is_not_finished(build, call, tmp_path, command):
-    check(build(TASK, "--set", "train.options.beta=1"), "train.options")
+    check(build(TASK, "--set", "train.max_length=8"), "train.max_length")
     more = ["--out", tmp_path / "out"] if command == "export" else []
     check(call(command, tmp_path / "run", *more), str(tmp_path / "run"), "--out")
 
 
 def test_a_run_whose_file_is_damaged(build, call, tmp_path):
-    check(build(TASK, "--set", "train.options.beta=1"), "train.options")
+    check(build(TASK, "--set", "train.max_length=8"), "train.max_length")
     (tmp_path / "run" / "split.json").write_text("{")
     check(call("train", tmp_path / "run"), "split.json cannot be read", "delete split.json")
 
