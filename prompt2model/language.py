@@ -39,6 +39,13 @@ def language_of(instruction: str, inputs: Sequence[str]) -> str:
     return _detect(instruction) or "en"
 
 
+def probability(text: str, language: str) -> float | None:
+    """How likely the text is in the language of this code; none where it has no letters or the code is not known."""
+    if language not in LANGUAGES.values() or not any(map(str.isalpha, text)):
+        return None
+    return float(dict(_identifier().rank(text[:5000]))[language])
+
+
 def _detect(text: str) -> str:
     """The likeliest language, or "" where the text is too short or too technical to tell."""
     letters = "".join(character for character in text if character.isalpha())

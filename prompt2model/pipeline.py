@@ -13,11 +13,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from prompt2model import prompts, registry, report, store
-from prompt2model.config import Config, load_config
+from prompt2model.config import Config, RetrieveConfig, load_config
 from prompt2model.description import read_description
 from prompt2model.errors import ConfigError, RunError
+from prompt2model.marks import FILE as MARKS
+from prompt2model.marks import read_marks
 from prompt2model.methods import open_method, without_white_box
 from prompt2model.records import Artifact, Found, Made, Record, Report, Splits, Student, TaskSpec
+from prompt2model.rows import read_rows
 from prompt2model.settings import as_toml
 from prompt2model.stages.evaluate import evaluate
 from prompt2model.stages.export import export
@@ -122,7 +125,7 @@ class _Building:
             "generate",
             Made,
             lambda: self._write(task, found),
-            (task, found.examples, config.generate, self.teacher_name, seed),
+            (task, found.examples, config.generate, self.teacher_name, seed, *self._looked_at),
         )
         splits = self._once(
             "split",
@@ -161,7 +164,24 @@ class _Building:
     def _write(self, task: TaskSpec, found: Found) -> Made:
         if not self.config.generate.count:  # then no teacher is looked for, which may be a download
             return Made(statement="Nothing was to be written.")
-        return generate(task, found, self.config.generate, teacher=self.teacher, seed=self.config.seed)
+        looked_at = dict(self._looked_at)
+        test = read_rows(looked_at["test"], task, RetrieveConfig()).examples if looked_at.get("test") else ()
+        return generate(
+            task,
+            found,
+            self.config.generate,
+            teacher=self.teacher,
+            test=test,
+            marks=looked_at.get("marks", ()),
+            seed=self.config.seed,
+        )
+
+    @cached_property
+    def _looked_at(self) -> tuple[tuple[str, Any], ...]:
+        """What the filters that were named look at besides the rows: the writing depends on that, and on no more."""
+        there = {"test": lambda: self.config.split.test_data, "marks": lambda: read_marks(self.folder / MARKS)}
+        named = [registry.load("filters", name) for name in self.config.generate.filters if name != "auto"]
+        return tuple((what, there[what]()) for what in sorted({what for one in named for what in one.LOOKS_AT}))
 
     def _measured_teacher(self) -> Teacher | None:
         return self.teacher if self.config.evaluate.teacher else None

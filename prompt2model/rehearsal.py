@@ -16,11 +16,10 @@ from prompt2model.stages.generate import plan as plan_writing
 from prompt2model.strategies import Round
 from prompt2model.student import LocalModel
 from prompt2model.teachers import open_teacher
-from prompt2model.twins import Twins
 
 REHEARSED = 16
 """Candidates that are rehearsed, to know what one costs."""
-USUAL_YIELD = {"agreement": 0.5, "novelty": 0.85}
+USUAL_YIELD = {"agreement": 0.5, "duplicate": 0.85, "novelty": 0.7}
 """The share of its candidates that a filter usually keeps."""
 CHARACTERS_PER_TOKEN = 4
 TEXT_TOKENS = 30
@@ -99,7 +98,7 @@ def rehearse_writing(task: TaskSpec, found: Found, config: GenerateConfig, teach
         teacher.asked.clear()
         rows = [row for name in strategies for row in _candidates(strategies[name].write, task, pool, config, teacher)]
         pool = (*task.examples, *rows)
-    sieve = Sieve(task, (), Twins(config.near_twin), teacher, config)
+    sieve = Sieve(task, teacher, config)
     for module in filters.values():
         if module.NEEDS:
             module.sift(rows, sieve)

@@ -23,7 +23,7 @@ FLOORS = (
     "errors home records cells deadline spelling language vocabulary matching twins charts losses progress optimiser",
     # 1: one thing each, on records and errors
     "registry teacher prompts store streams shards pairs bootstrap checkpoints hub_cards skills conversion asks"
-    " choices metrics exporters stages",
+    " choices metrics exporters stages marks minhash rewordings ngrams",
     # 2
     "config methods weights cache ledger hub questions batches second_reading front_matter keyed outputs tables report"
     " labels quoted",

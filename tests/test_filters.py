@@ -1,15 +1,17 @@
 """The filters: what each drops, and what it must not drop."""
 
 import math
+from collections.abc import Sequence
 from random import Random
 
 import pytest
 
 from prompt2model.config import GenerateConfig
-from prompt2model.filters import Sieve, agreement, format, novelty
+from prompt2model.filters import Sieve, agreement, contamination, duplicate, format, language, length, novelty
 from prompt2model.records import Dropped, Example, Reply, Source, TaskSpec
+from prompt2model.rewordings import rouge_l
 from prompt2model.teachers.scripted import Scripted
-from prompt2model.twins import Twins
+from prompt2model.twins import similarity
 
 REVIEWS = TaskSpec(instruction="Is it good or bad?", kind="classification", labels=("good", "bad"))
 TITLES = TaskSpec(instruction="Give the story a title.", kind="generation")
@@ -19,11 +21,8 @@ def row(text: str, output: str = "good", kind: str = "teacher") -> Example:
     return Example(input=text, output=output, source=Source(kind=kind, name="x"))
 
 
-def sieve(task: TaskSpec, *kept: Example, teacher: Scripted | None = None) -> Sieve:
-    twins = Twins(0.7)
-    for one in kept:
-        twins.add(one.input)
-    return Sieve(task=task, kept=kept, twins=twins, teacher=teacher or Scripted([]), config=GenerateConfig())
+def sieve(task: TaskSpec, *kept: Example, teacher: Scripted | None = None, test: Sequence[Example] = ()) -> Sieve:
+    return Sieve(task, teacher or Scripted([]), GenerateConfig(), list(kept), test)
 
 
 def reason(judged: Example | Dropped) -> str:
@@ -57,10 +56,18 @@ def test_format_names_what_is_wrong_with_a_row(task, candidate, expected):
     assert [reason(one) for one in format.sift([candidate], sieve(task))] == [expected]
 
 
-def test_format_knows_the_usual_lengths_from_rows_by_people_only():
+def test_format_allows_unchanged_rows_where_the_user_shows_one():
+    shown = row("this is right", "This is right.", "user")
+    assert reason(format.sift([row("so is this", "so is this")], sieve(TITLES, shown))[0]) == "kept"
+
+
+# length
+
+
+def test_length_knows_the_usual_lengths_from_rows_by_people_only():
     real = (row("ten letters", "a title", "user"), row("twenty letters, more", "title", "user"))
     written = (row("x" * 4000, "y" * 4000),)
-    judged = format.sift(
+    judged = length.sift(
         [row("a" * 120, "fits"), row("a" * 121, "fits"), row("a", "fits"), row("usual text", "t" * 300)],
         sieve(TITLES, *real, *written),
     )
@@ -68,23 +75,151 @@ def test_format_knows_the_usual_lengths_from_rows_by_people_only():
     assert [reason(one) for one in judged] == ["kept", odd, odd, odd]
 
 
-def test_format_allows_unchanged_rows_where_the_user_shows_one():
-    shown = row("this is right", "This is right.", "user")
-    assert reason(format.sift([row("so is this", "so is this")], sieve(TITLES, shown))[0]) == "kept"
+def test_length_says_nothing_where_no_person_wrote_a_row():
+    assert reason(length.sift([row("x" * 9000)], sieve(REVIEWS, row("short")))[0]) == "kept"
 
 
-# novelty
+def test_length_leaves_labels_alone():
+    real = (row("a fine film", "bad", "user"), row("another fine film", "bad", "user"))
+    assert reason(length.sift([row("a film", "x" * 300)], sieve(REVIEWS, *real))[0]) == "kept"
 
 
-def test_novelty_drops_twins_of_kept_rows_and_of_earlier_candidates():
+# language
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "expected"),
+    [
+        ("en", "the film was good", "kept"),
+        ("en", "great", "kept"),
+        ("en", "12 + 4", "kept"),
+        ("en", "an exercise in Schadenfreude", "kept"),
+        ("en", "Das Essen war kalt.", "another language"),
+        ("en", "这部电影很好", "another language"),
+        ("de", "Das Essen war kalt.", "kept"),
+        ("de", "The food was cold and the waiter rude.", "another language"),
+        ("tlh", "The food was cold and the waiter rude.", "kept"),
+    ],
+)
+def test_language_drops_what_is_surely_in_another(code, text, expected):
+    task = REVIEWS.model_copy(update={"language": code})
+    assert reason(language.sift([row(text)], sieve(task))[0]) == expected
+
+
+# duplicate and novelty
+
+
+@pytest.mark.parametrize(("module", "like"), [(duplicate, "duplicate"), (novelty, "reworded")])
+def test_what_is_there_already_is_dropped_among_kept_rows_and_among_candidates(module, like):
     candidates = [row("a film about nothing at all"), row("Something new"), row("something new!"), row("another one")]
-    judged = novelty.sift(candidates, sieve(REVIEWS, row("A film about nothing at all.", kind="user")))
-    assert [reason(one) for one in judged] == ["near twin", "kept", "near twin", "kept"]
+    judged = module.sift(candidates, sieve(REVIEWS, row("A film about nothing at all.", kind="user")))
+    assert [reason(one) for one in judged] == [like, "kept", like, "kept"]
 
 
-def test_novelty_names_the_twin():
-    (judged,) = novelty.sift([row("the old row")], sieve(REVIEWS, row("The old row")))
+@pytest.mark.parametrize("module", [duplicate, novelty])
+def test_the_row_that_was_there_is_named(module):
+    (judged,) = module.sift([row("the old row")], sieve(REVIEWS, row("The old row")))
     assert judged.text == "the old row ≈ The old row"
+
+
+@pytest.mark.parametrize("module", [duplicate, novelty])
+def test_a_candidate_that_another_filter_drops_is_in_nobodys_way(module):
+    ours = sieve(REVIEWS)
+    assert reason(module.sift([row("one film")], ours)[0]) == "kept"
+    assert reason(module.sift([row("one film")], ours)[0]) == "kept"
+    ours.kept.append(row("one film"))
+    assert reason(module.sift([row("one film")], ours)[0]) != "kept"
+
+
+def test_duplicate_tells_near_twins_from_the_same_input():
+    kept = row("the service at this place was so slow that we left before the food came and will not return")
+    candidate = row("the service at this place was so slow that we left before the food came and will not be back")
+    assert reason(duplicate.sift([candidate], sieve(REVIEWS, kept))[0]) == "near twin"
+
+
+def test_novelty_is_stricter_than_duplicate_where_one_word_decides():
+    kept, candidate = row("I really love it"), row("I really hate it")
+    assert reason(duplicate.sift([candidate], sieve(REVIEWS, kept))[0]) == "kept"
+    assert reason(novelty.sift([candidate], sieve(REVIEWS, kept))[0]) == "reworded"
+
+
+def edited_texts(seed: int, count: int) -> list[str]:
+    """Texts of which many are edits of earlier ones."""
+    rng, texts = Random(seed), []
+    for _ in range(count):
+        words = (
+            rng.choice(texts).split() if texts and rng.random() < 0.6 else [f"w{rng.randrange(40)}" for _ in "abcdefgh"]
+        )
+        for _ in range(rng.randint(0, 3)):
+            place = rng.randrange(len(words) + 1)
+            words = [*words[:place], f"w{rng.randrange(40)}", *words[place + rng.randint(0, 1) :]]
+        texts.append(" ".join(words))
+    return texts
+
+
+def quadratic(texts: Sequence[str], is_like) -> list[str]:
+    """What is kept when every text is compared with all that is kept."""
+    kept: list[str] = []
+    for text in texts:
+        if not any(is_like(text, other) for other in kept):
+            kept.append(text)
+    return kept
+
+
+@pytest.mark.parametrize("round_size", [400, 64, 7])
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(
+    ("module", "is_like"),
+    [
+        (duplicate, lambda one, other: similarity(one, other) >= 0.7),
+        (novelty, lambda one, other: rouge_l(one, other) > 0.7),
+    ],
+    ids=["duplicate", "novelty"],
+)
+def test_the_same_rows_are_kept_as_when_all_pairs_are_compared_whatever_the_rounds(module, is_like, seed, round_size):
+    texts, ours = edited_texts(seed, 400), sieve(REVIEWS)
+    for first in range(0, len(texts), round_size):
+        judged = module.sift([row(text) for text in texts[first : first + round_size]], ours)
+        ours.kept += [one for one in judged if isinstance(one, Example)]
+    assert [one.input for one in ours.kept] == quadratic(texts, is_like)
+    assert 20 < len(ours.kept) < 380
+
+
+# contamination
+
+
+LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
+
+
+@pytest.mark.parametrize(
+    ("text", "output", "expected"),
+    [
+        ("something else altogether", "good", "kept"),
+        (f"a lot of other words in front of it all, so that it is no twin, then {LONG}", "good", "shares 13 words"),
+        ("a story", f"an answer with {LONG.upper()}!", "shares 13 words"),
+        (
+            " ".join(LONG.split()[:12]) + " and that makes twelve of them, too few for anybody to care about",
+            "good",
+            "kept",
+        ),
+        ("The soup was cold.", "bad", "near twin of a test row"),
+    ],
+)
+def test_contamination_drops_what_is_measured_on(text, output, expected):
+    test = [row(f"{LONG} and fifteen", kind="data"), row("the soup was cold", "bad", "data")]
+    (judged,) = contamination.sift([row(text, output)], sieve(TITLES, test=test))
+    assert reason(judged).startswith(expected)
+
+
+def test_contamination_compares_with_the_given_data_where_no_test_is_set_apart():
+    ours = sieve(REVIEWS, row("the soup was cold", "bad", "data"), row("the waiter was rude", "bad", "user"))
+    judged = contamination.sift([row("The soup was cold."), row("The waiter was rude.")], ours)
+    assert [reason(one) for one in judged] == ["near twin of a test row", "kept"]
+
+
+def test_contamination_says_when_it_has_nothing_to_compare_with(caplog):
+    assert reason(contamination.sift([row("a film")], sieve(REVIEWS))[0]) == "kept"
+    assert "no test and no data was given" in caplog.text
 
 
 # agreement

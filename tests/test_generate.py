@@ -53,7 +53,7 @@ def test_the_rows_are_as_many_as_asked_for_and_balanced():
     assert Counter(row.output for row in made.examples) == {"positive": 25, "negative": 25}
     assert made.statement.startswith("Complete: 50 rows kept of ")
     assert made.strategies == ("label_first",)
-    assert made.filters == ("format", "novelty", "agreement")
+    assert made.filters == ("format", "length", "duplicate", "agreement")
 
 
 def test_every_row_says_who_wrote_it_and_in_answer_to_what():
@@ -79,7 +79,7 @@ def test_an_open_task_is_written_input_first_without_a_second_answer(caplog):
     teacher = Scripted(answer)
     with caplog.at_level(logging.INFO):
         made = generate(TITLES, NOTHING, GenerateConfig(count=12), teacher=teacher)
-    assert (made.strategies, made.filters) == (("input_first",), ("format", "novelty"))
+    assert (made.strategies, made.filters) == (("input_first",), ("format", "length", "duplicate"))
     assert {row.output for row in made.examples} == {"A title"}
     assert len(teacher.asked) == 2 * (12 + made.dropped["more than needed"])
     assert "input_first: an open question is answered best with a fresh mind" in caplog.text
@@ -129,7 +129,7 @@ def test_labels_take_more_than_their_share_only_when_the_others_cannot_be_had():
 
 def test_a_teacher_that_repeats_itself_is_stopped_and_the_reason_said():
     teacher = Scripted(lambda request: "positive" if request.choices else "the same sentence every time")
-    made = generate(REVIEWS, NOTHING, GenerateConfig(count=100, filters=("novelty",)), teacher=teacher)
+    made = generate(REVIEWS, NOTHING, GenerateConfig(count=100, filters=("duplicate",)), teacher=teacher)
     assert len(made.examples) == 1
     assert len(teacher.asked) <= 400
     assert made.statement.startswith(
@@ -165,7 +165,7 @@ def test_the_limit_of_candidates_holds():
         return words(request.seed) if request.seed % 8 == 0 else ""
 
     teacher = Scripted(rarely)
-    config = GenerateConfig(count=100, over_generate=3, round_size=30, filters=("novelty",))
+    config = GenerateConfig(count=100, over_generate=3, round_size=30, filters=("duplicate",))
     made = generate(REVIEWS, NOTHING, config, teacher=teacher)
     assert len(teacher.asked) == 300
     assert "300 candidates were the limit (generate.over_generate)" in made.statement
@@ -183,9 +183,9 @@ def test_every_candidate_is_kept_or_counted():
 
 def test_a_few_rejected_candidates_are_kept_to_look_at():
     teacher = Scripted(lambda request: "positive" if request.choices else "x" * 5000)
-    made = generate(REVIEWS, NOTHING, GenerateConfig(count=60, filters=("novelty",)), teacher=teacher)
+    made = generate(REVIEWS, NOTHING, GenerateConfig(count=60, filters=("duplicate",)), teacher=teacher)
     assert len(made.rejected) == MOST_REJECTED
-    assert all(len(one.text) <= 500 and one.reason == "near twin" for one in made.rejected)
+    assert all(len(one.text) <= 500 and one.reason == "duplicate" for one in made.rejected)
 
 
 def test_the_same_seed_asks_and_makes_the_same_and_another_seed_does_not():
@@ -245,7 +245,7 @@ def test_given_rows_are_not_shown_to_the_teacher_and_not_written_again():
     made = generate(REVIEWS, Found(base="a/base", examples=(data,)), GenerateConfig(count=20), teacher=teacher)
     assert not any(data.input in prompt_text(request) for request in teacher.asked if not request.choices)
     assert not any(row.input.startswith(data.input) for row in made.examples)
-    assert made.dropped["near twin"] > 0
+    assert made.dropped["duplicate"] > 0
 
 
 def test_the_users_examples_are_shown_and_later_ones_join_them():
@@ -291,7 +291,7 @@ def test_what_does_not_fit_is_refused_before_the_first_request(task, settings, c
 
 def test_a_teacher_without_likelihoods_is_not_asked_for_second_answers_by_default():
     _, filters = plan(REVIEWS, GenerateConfig(), Scripted([], can=("text",)))
-    assert list(filters) == ["format", "novelty"]
+    assert list(filters) == ["format", "length", "duplicate"]
 
 
 def test_a_teacher_that_cannot_be_reached_ends_the_stage():

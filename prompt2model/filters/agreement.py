@@ -13,6 +13,7 @@ from prompt2model.twins import words
 
 NEEDS = ("text",)
 KINDS = ("classification", "generation")
+LOOKS_AT = ()
 
 CALIBRATION_ROWS = 16
 """Rows of each label from which the teacher's leaning to some labels is estimated."""

@@ -1,7 +1,6 @@
-"""Drops rows that are empty, malformed, copied, or of a length unlike the user's examples."""
+"""Drops rows that are empty, malformed or copied."""
 
 import re
-import sys
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,11 +11,7 @@ from prompt2model.twins import normalise
 
 NEEDS = ()
 KINDS = ("classification", "generation")
-
-LENGTH_FACTOR = 4
-"""How many times longer or shorter than all real rows a text may be: a handful of examples do not show the range."""
-LENGTH_SLACK = 40
-"""Characters that are allowed on top: the longest of a few short texts says little."""
+LOOKS_AT = ()
 
 
 def sift(candidates: Sequence[Example], sieve: Sieve) -> list[Example | Dropped]:
@@ -31,8 +26,6 @@ class _Look:
 
     task: TaskSpec
     may_stay_unchanged: bool
-    input_characters: range
-    output_characters: range
 
 
 def _look(sieve: Sieve) -> _Look:
@@ -40,15 +33,7 @@ def _look(sieve: Sieve) -> _Look:
     return _Look(
         task=sieve.task,
         may_stay_unchanged=any(normalise(row.input) == normalise(row.output) for row in real),
-        input_characters=_usual([len(row.input) for row in real]),
-        output_characters=_usual([len(row.output) for row in real]),
     )
-
-
-def _usual(lengths: Sequence[int]) -> range:
-    if not lengths:
-        return range(sys.maxsize)
-    return range(min(lengths) // LENGTH_FACTOR, max(lengths) * LENGTH_FACTOR + LENGTH_SLACK + 1)
 
 
 def _judged(row: Example, look: _Look) -> Example | Dropped:
@@ -88,11 +73,6 @@ def _has_control_character(row: Example, look: _Look) -> bool:
     )
 
 
-def _has_odd_length(row: Example, look: _Look) -> bool:
-    is_odd_output = look.task.kind == "generation" and len(row.output) not in look.output_characters
-    return is_odd_output or len(row.input) not in look.input_characters
-
-
 FAULTS: dict[str, Callable[[Example, _Look], bool]] = {
     "empty": _is_empty,
     "not one of the labels": _is_no_label,
@@ -100,6 +80,5 @@ FAULTS: dict[str, Callable[[Example, _Look], bool]] = {
     "repeats the instruction": _is_instruction,
     "chat marker": _has_marker,
     "control character": _has_control_character,
-    "length unlike the examples": _has_odd_length,
 }
 """What can be wrong with a row, in the order it is looked for."""

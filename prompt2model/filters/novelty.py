@@ -1,23 +1,27 @@
-"""Drops inputs that say almost the same as an example of the user, a given row, or one written before."""
+"""Drops inputs that put the words of an earlier one a little differently: ROUGE-L above 0.7, as in Self-Instruct."""
 
 from collections.abc import Sequence
 
-from prompt2model.filters import Sieve
+from prompt2model.filters import Sieve, without_likes
 from prompt2model.records import Dropped, Example
-from prompt2model.twins import Twins
+from prompt2model.rewordings import Rewordings
 
 NEEDS = ()
 KINDS = ("classification", "generation")
+LOOKS_AT = ()
+
+MOST_ALIKE = 0.7
+"""ROUGE-L (F1) with any kept input: Wang et al., 2022, https://arxiv.org/abs/2212.10560.
+
+Made for instructions, which say the same thing when they share their words. It is stricter than `duplicate`, and where
+one word decides the label ("I really love it", "I really hate it": 0.75) it drops rows that teach something.
+"""
 
 
 def sift(candidates: Sequence[Example], sieve: Sieve) -> list[Example | Dropped]:
-    """Each candidate, or the row that it is a near twin of."""
-    batch = Twins(sieve.twins.threshold)
-    judged: list[Example | Dropped] = []
-    for row in candidates:
-        twin = sieve.twins.find(row.input)
-        twin = batch.find(row.input) if twin is None else twin
-        if twin is None:
-            batch.add(row.input)
-        judged.append(row if twin is None else Dropped(reason="near twin", text=f"{row.input} ≈ {twin}"))
-    return judged
+    """Each candidate, or the row that it is a rewording of."""
+    return without_likes(candidates, sieve, _empty, lambda text, like: "reworded")
+
+
+def _empty(sieve: Sieve) -> Rewordings:
+    return Rewordings(MOST_ALIKE)

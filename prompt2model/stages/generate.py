@@ -14,11 +14,11 @@ from prompt2model.config import GenerateConfig
 from prompt2model.errors import ConfigError, DataError
 from prompt2model.filters import Sieve
 from prompt2model.ledger import FREE, price
+from prompt2model.marks import Mark
 from prompt2model.records import Dropped, Example, Found, Made, Reply, Request, Spent, TaskSpec
 from prompt2model.registry import load
 from prompt2model.strategies import Round
 from prompt2model.teacher import Teacher, check_abilities
-from prompt2model.twins import Twins
 
 DRY_ROUNDS = 3
 DRY_SHARE = 0.05
@@ -33,8 +33,19 @@ MOST_CHARACTERS = 500
 logger = logging.getLogger(__name__)
 
 
-def generate(task: TaskSpec, found: Found, config: GenerateConfig, *, teacher: Teacher, seed: int = 0) -> Made:
+def generate(
+    task: TaskSpec,
+    found: Found,
+    config: GenerateConfig,
+    *,
+    teacher: Teacher,
+    test: Sequence[Example] = (),
+    marks: Sequence[Mark] = (),
+    seed: int = 0,
+) -> Made:
     """`config.count` rows or as many as can be had, with the count of what was dropped and why the writing ended.
+
+    `test` are rows kept apart to measure on, and `marks` what a person said of rows: some filters look at them.
 
     Every request follows from the seed and the earlier replies, so with a cached teacher an interrupted call that is
     repeated asks nothing twice and ends the same. Raises ConfigError before the first request when a strategy or filter
@@ -44,10 +55,13 @@ def generate(task: TaskSpec, found: Found, config: GenerateConfig, *, teacher: T
     harvest = _Harvest(task, found, config)
     with progress.task("writing examples", total=config.count) as advance:
         counted = _Counted(teacher, advance)
+        sieve = Sieve(task, counted, config, list(harvest.given), test, marks)
         while not harvest.is_over:
             before, count = len(harvest.kept), harvest.next_count()
             written = _written(strategies, harvest, count, counted, seed)
-            harvest.take(_sifted(filters, harvest, written, counted), count)
+            passed = _sifted(filters, harvest, written, sieve)
+            harvest.take(passed, count)
+            sieve.kept += passed
             advance(len(harvest.kept) - before)
     harvest.fill_up()
     if config.count and not harvest.kept:
@@ -95,7 +109,7 @@ def _auto_strategies(asked: tuple[str, ...], task: TaskSpec) -> tuple[str, ...]:
 def _auto_filters(asked: tuple[str, ...], task: TaskSpec, teacher: Teacher) -> tuple[str, ...]:
     if asked != ("auto",):
         return asked
-    names, reason = ["format", "novelty"], "a second answer to each row would cost as much as the first"
+    names, reason = ["format", "length", "duplicate"], "a second answer to each row would cost as much as the first"
     if task.kind == "classification" and "logprobs" in teacher.can:
         names, reason = [*names, "agreement"], "the teacher can say how likely each label is"
     logger.info("Examples are sifted by the filters %s: %s.", ", ".join(names), reason)
@@ -131,11 +145,6 @@ class _Harvest:
     yields: list[float] = field(default_factory=list)
     """The share of its candidates that each round kept."""
 
-    def __post_init__(self) -> None:
-        self.twins = Twins(self.config.near_twin)
-        for row in self.given:
-            self.twins.add(row.input)
-
     @property
     def given(self) -> tuple[Example, ...]:
         return (*self.task.examples, *self.found.examples)
@@ -165,7 +174,6 @@ class _Harvest:
         share = ceil(self.config.count / max(len(self.task.labels), 1))
         of_label = Counter(_label(row, self.task) for row in self.kept)
         for row in rows:
-            self.twins.add(row.input)
             is_wanted = len(self.kept) < self.config.count and of_label[_label(row, self.task)] < share
             (self.kept if is_wanted else self.spare).append(row)
             of_label[_label(row, self.task)] += is_wanted
@@ -210,10 +218,9 @@ def _written(
 
 
 def _sifted(
-    filters: dict[str, ModuleType], harvest: _Harvest, written: Sequence[Example | Dropped], teacher: Teacher
+    filters: dict[str, ModuleType], harvest: _Harvest, written: Sequence[Example | Dropped], sieve: Sieve
 ) -> list[Example]:
     """What passes every filter, in order; what does not is counted."""
-    sieve = Sieve(harvest.task, (*harvest.given, *harvest.kept), harvest.twins, teacher, harvest.config)
     rows = harvest.without_dropped(written)
     for module in filters.values():
         rows = harvest.without_dropped(module.sift(rows, sieve)) if rows else []

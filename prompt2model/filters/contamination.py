@@ -1,0 +1,54 @@
+"""Drops rows that share thirteen words in a row, or nearly all of them, with a row that is measured on."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prompt2model.filters import Sieve
+from prompt2model.minhash import MinHashes
+from prompt2model.ngrams import NGrams
+from prompt2model.records import Dropped, Example
+
+NEEDS = ()
+KINDS = ("classification", "generation")
+LOOKS_AT = ("test",)
+
+SHARED_WORDS = 13
+"""As GPT-3's evaluation was cleaned: Brown et al., 2020, https://arxiv.org/abs/2005.14165, appendix C."""
+
+logger = logging.getLogger(__name__)
+
+
+def sift(candidates: Sequence[Example], sieve: Sieve) -> list[Example | Dropped]:
+    """Each candidate, or what of it is measured on.
+
+    That is the test that was set apart, else the rows of the data that was given: any of them may become the test.
+    """
+    measured_on = sieve.once(_measured_on)
+    return [_judged(row, measured_on) for row in candidates]
+
+
+@dataclass(frozen=True)
+class _MeasuredOn:
+    grams: NGrams
+    """Of inputs and outputs."""
+    inputs: MinHashes
+
+
+def _measured_on(sieve: Sieve) -> _MeasuredOn:
+    rows = sieve.test or [row for row in sieve.kept if row.source.kind == "data"]
+    if not rows:
+        logger.warning("The filter contamination has nothing to compare with: no test and no data was given.")
+    inputs = MinHashes(sieve.config.near_twin)
+    for row in rows:
+        inputs.add(row.input)
+    return _MeasuredOn(NGrams(text for row in rows for text in (row.input, row.output)), inputs)
+
+
+def _judged(row: Example, measured_on: _MeasuredOn) -> Example | Dropped:
+    for text in (row.input, row.output):
+        shared = measured_on.grams.shared(text, SHARED_WORDS)
+        if shared is not None:
+            return Dropped(reason="shares 13 words with a test row", text=f"{text} ⊇ {shared}")
+    twin = measured_on.inputs.find(row.input)
+    return row if twin is None else Dropped(reason="near twin of a test row", text=f"{row.input} ≈ {twin}")
