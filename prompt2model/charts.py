@@ -1,4 +1,4 @@
-"""Where the marks of a chart stand: scores as dots with whiskers, and curves over training steps.
+"""Where the marks of a chart stand: scores as dots with whiskers, counts as bars, and curves over steps.
 
 Only arithmetic: the templates draw what is returned here, as inline SVG.
 """
@@ -14,6 +14,11 @@ NAMES_WIDTH = 130
 """Left of the dots."""
 VALUES_WIDTH = 60
 """Right of the dots."""
+BAR_NAMES_WIDTH = 230
+"""Left of bars."""
+BAR_HEIGHT = 24
+MOST_CHARACTERS = 36
+"""Of a bar's name."""
 CURVE_HEIGHT = 220
 MARGIN = 46
 """Around a curve, for its ticks."""
@@ -81,6 +86,26 @@ class Curves:
 
 
 @dataclass(frozen=True)
+class Bar:
+    """One count."""
+
+    name: str
+    text: str
+    y: float
+    width: float
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A bar for each name, one below the other."""
+
+    width: int
+    height: int
+    left: float
+    bars: tuple[Bar, ...]
+
+
+@dataclass(frozen=True)
 class Interval:
     """A named score to be drawn."""
 
@@ -121,6 +146,27 @@ def dots(intervals: Sequence[Interval]) -> Dots | None:
             for row, one in enumerate(intervals)
         ),
     )
+
+
+def bars(counts: Sequence[tuple[str, int]]) -> Bars | None:
+    """Counts as bars from zero on, in their order; none when there is none."""
+    if not counts:
+        return None
+    left, most = float(BAR_NAMES_WIDTH), max(1, *(count for _, count in counts))
+    room = WIDTH - VALUES_WIDTH - left
+    return Bars(
+        width=WIDTH,
+        height=BAR_HEIGHT * len(counts) + 8,
+        left=left,
+        bars=tuple(
+            Bar(_shortened(name), f"{count:,}", BAR_HEIGHT * row + 4.0, round(room * count / most, 1))
+            for row, (name, count) in enumerate(counts)
+        ),
+    )
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= MOST_CHARACTERS else name[: MOST_CHARACTERS - 1] + "…"
 
 
 def curves(lines: Iterable[tuple[str, Sequence[tuple[float, float]]]]) -> Curves | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from prompt2model import prompts, registry, report, store
+from prompt2model import data_report, prompts, registry, report, store
 from prompt2model.config import Config, RetrieveConfig, load_config
 from prompt2model.description import read_description
 from prompt2model.errors import ConfigError, RunError
@@ -127,6 +127,8 @@ class _Building:
             lambda: self._write(task, found),
             (task, found.examples, config.generate, self.teacher_name, seed, *self._looked_at),
         )
+        if self.makes and made.examples:
+            Run(self.folder).write_data_page()
         splits = self._once(
             "split",
             Splits,
@@ -179,7 +181,10 @@ class _Building:
     @cached_property
     def _looked_at(self) -> tuple[tuple[str, Any], ...]:
         """What the filters that were named look at besides the rows: the writing depends on that, and on no more."""
-        there = {"test": lambda: self.config.split.test_data, "marks": lambda: read_marks(self.folder / MARKS)}
+        there: dict[str, Callable[[], Any]] = {
+            "test": lambda: self.config.split.test_data,
+            "marks": lambda: read_marks(self.folder / MARKS),
+        }
         named = [registry.load("filters", name) for name in self.config.generate.filters if name != "auto"]
         return tuple((what, there[what]()) for what in sorted({what for one in named for what in one.LOOKS_AT}))
 
@@ -287,6 +292,12 @@ class Run:
         return report.html(
             self.report, found=self.found, made=self.made, splits=self.splits, student=self.trained, run=self.folder
         )
+
+    def write_data_page(self) -> Path:
+        """`data.html` in the run's folder: what the teacher wrote."""
+        page = self.folder / "data.html"
+        page.write_text(data_report.html(self.task, self.made), encoding="utf-8")
+        return page
 
     def write_page(self) -> Path:
         """`report.html` in the run's folder."""

@@ -44,6 +44,8 @@ class Example(Record):
     rationale: str | None = None
     probabilities: dict[str, float] | None = None
     """The teacher's probability of each label, when it is a classification and the teacher can tell."""
+    confidence: float | None = None
+    """The share of the teacher's fresh answers that agree with the output, where it was asked for some."""
 
     @property
     def is_real(self) -> bool:

@@ -25,7 +25,8 @@ from prompt2model.records import (
 )
 from prompt2model.settings import Setting
 
-if TYPE_CHECKING:  # both load torch
+if TYPE_CHECKING:  # they load torch
+    from prompt2model.data_report import DataFigures
     from prompt2model.doctor import Machine
     from prompt2model.planning import Plan, Step
 
@@ -152,6 +153,24 @@ def task_table(task: TaskSpec) -> Table:
             table.add_row(Text(name), Text(value))
     for number, example in enumerate(task.examples, start=1):
         table.add_row(Text(f"example {number}"), Text(f"{example.input}\n→ {example.output}"))
+    return table
+
+
+def data_table(found: "DataFigures") -> Table:
+    """The rows that a teacher wrote, in numbers."""
+    table = _facts()
+    spread = found.embedding_spread
+    for name, value in (
+        ("rows", f"{found.rows:,}{_dropped(found.dropped)}"),
+        ("sources", ", ".join(f"{count} {name}" for name, count in found.sources.items())),
+        ("labels", ", ".join(f"{count} {name}" for name, count in found.labels.items())),
+        ("distinct n-grams", ", ".join(f"{n}: {share:.3f}" for n, share in enumerate(found.distinct, start=1))),
+        ("self-similarity", f"{found.self_similarity:.3f}"),
+        ("embedding spread", "no embedding model is at hand" if spread is None else f"{spread:.3f}"),
+        ("price of a row", f"${found.usd_per_row:.5f}"),
+    ):
+        if value:
+            table.add_row(Text(name), Text(value))
     return table
 
 

@@ -29,6 +29,7 @@ FLOORS = (
     " labels quoted",
     # 3
     "description answers student_prompt memory decoding heads supply catalogue chat columns lines model_card filters"
+    " embeddings data_report"
     " strategies teachers settings",
     # 4
     "drafts student notations patience rows",

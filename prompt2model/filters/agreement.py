@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from prompt2model.answers import read_label, softmax
 from prompt2model.filters import Sieve
 from prompt2model.questions import answer_request, question
-from prompt2model.records import Dropped, Example, Reply, Request
+from prompt2model.records import Dropped, Example, Reply, Request, TaskSpec
 from prompt2model.teacher import replies
 from prompt2model.twins import words
 
@@ -17,19 +17,44 @@ LOOKS_AT = ()
 
 CALIBRATION_ROWS = 16
 """Rows of each label from which the teacher's leaning to some labels is estimated."""
-SECOND_TEMPERATURE = 0.7
-"""Of the second answer to an open question: enough for a teacher that is not sure to say something else."""
+FRESH_ANSWERS = 3
+"""From a teacher that tells no likelihoods; odd, so that none of two labels is left undecided."""
+FRESH_TEMPERATURE = 0.7
+"""Of the fresh answers: enough for a teacher that is not sure to say something else."""
 COMMON_WORDS = 0.5
 """Share of common words (F1) from which two answers to an open question say the same."""
 
 
 def sift(candidates: Sequence[Example], sieve: Sieve) -> list[Example | Dropped]:
-    """Each candidate that the teacher stands by; with `logprobs` it gets the probabilities of all labels."""
-    if sieve.task.kind == "generation":
-        return _by_second_answer(candidates, sieve)
-    if "logprobs" in sieve.teacher.can:
+    """Each candidate that the teacher stands by; with `logprobs` it gets the probabilities of all labels.
+
+    Without, several fresh answers are asked for, and the row's own has to be that of the majority (self-consistency,
+    Wang et al., 2022, https://arxiv.org/abs/2203.11171). The share of those that agree is the row's confidence.
+    """
+    if sieve.task.kind == "classification" and "logprobs" in sieve.teacher.can:
         return _by_likelihood(candidates, sieve)
-    return _by_second_label(candidates, sieve)
+    requests = [fresh for row in candidates for fresh in _fresh(row, sieve)]
+    answered = replies(sieve.teacher, requests)
+    return [
+        _by_majority(row, answered[place * FRESH_ANSWERS :][:FRESH_ANSWERS], sieve.task)
+        for place, row in enumerate(candidates)
+    ]
+
+
+def _fresh(row: Example, sieve: Sieve) -> list[Request]:
+    freer = _asked_afresh(row, sieve).model_copy(update={"temperature": FRESH_TEMPERATURE})
+    return [freer.model_copy(update={"seed": number}) for number in range(1, FRESH_ANSWERS + 1)]
+
+
+def _by_majority(row: Example, answered: Sequence[Reply], task: TaskSpec) -> Example | Dropped:
+    """The row with the share of the answers that agree, if that is more than half."""
+    texts = [reply.text for reply in answered if reply.text]
+    if not texts:
+        return _unanswered(answered[0])
+    agreeing = sum(_says_the_same(row.output, text, task) for text in texts)
+    if 2 * agreeing <= len(texts):
+        return _disagreed(row, " | ".join(texts))
+    return row.model_copy(update={"confidence": agreeing / len(texts)})
 
 
 def _by_likelihood(candidates: Sequence[Example], sieve: Sieve) -> list[Example | Dropped]:
@@ -80,31 +105,10 @@ def _leaning(rows: Sequence[Example], logprobs: Sequence[Sequence[float]], label
     return [_mean(column) for column in zip(*means, strict=True)] or [0.0] * len(labels)
 
 
-def _by_second_label(candidates: Sequence[Example], sieve: Sieve) -> list[Example | Dropped]:
-    """Keeps the rows whose label the teacher, shown the input alone, gives again."""
-    requests = [_asked_afresh(row, sieve) for row in candidates]
-    judged: list[Example | Dropped] = []
-    for row, reply in zip(candidates, replies(sieve.teacher, requests), strict=True):
-        label = read_label(reply.text, sieve.task.labels)
-        if label == row.output:
-            judged.append(row)
-        else:
-            judged.append(_disagreed(row, label or reply.text) if reply.text else _unanswered(reply))
-    return judged
-
-
-def _by_second_answer(candidates: Sequence[Example], sieve: Sieve) -> list[Example | Dropped]:
-    """Keeps the rows whose output a second, freer answer shares most words with: what a teacher makes up differs each
-    time (self-consistency, Wang et al., 2022, https://arxiv.org/abs/2203.11171, with two answers)."""
-    freer = {"temperature": SECOND_TEMPERATURE, "seed": 1}
-    requests = [_asked_afresh(row, sieve).model_copy(update=freer) for row in candidates]
-    judged: list[Example | Dropped] = []
-    for row, reply in zip(candidates, replies(sieve.teacher, requests), strict=True):
-        if word_f1(row.output, reply.text) >= COMMON_WORDS:
-            judged.append(row)
-        else:
-            judged.append(_disagreed(row, reply.text) if reply.text else _unanswered(reply))
-    return judged
+def _says_the_same(output: str, text: str, task: TaskSpec) -> bool:
+    if task.kind == "classification":
+        return read_label(text, task.labels) == output
+    return word_f1(output, text) >= COMMON_WORDS
 
 
 def word_f1(one: str, other: str) -> float:
@@ -124,7 +128,7 @@ def _disagreed(row: Example, answer: str) -> Dropped:
 
 
 def _unanswered(reply: Reply) -> Dropped:
-    return Dropped(reason=reply.failure or "no second answer", text=reply.text)
+    return Dropped(reason=reply.failure or "no fresh answer", text=reply.text)
 
 
 def _log_softmax(logprobs: Sequence[float]) -> tuple[float, ...]:

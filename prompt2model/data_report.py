@@ -1,0 +1,120 @@
+"""What the teacher wrote, as a page: where rows came from, why others were dropped, how varied the kept ones are."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from random import Random
+from typing import Any, TypeVar
+
+from prompt2model import charts
+from prompt2model.embeddings import embed, is_at_hand
+from prompt2model.prompts import render
+from prompt2model.records import Example, Made, TaskSpec
+from prompt2model.report import source_name
+from prompt2model.twins import similarity, words
+
+T = TypeVar("T")
+
+SHOWN_ROWS = 10
+"""Of the kept and of the dropped."""
+COMPARED_ROWS = 200
+"""Of which all pairs are compared, drawn with the seed."""
+
+
+@dataclass(frozen=True)
+class DataFigures:
+    """The kept rows in numbers."""
+
+    rows: int
+    sources: dict[str, int]
+    labels: dict[str, int]
+    """In the task's order; empty where it has none."""
+    dropped: dict[str, int]
+    distinct: tuple[float, float, float]
+    """Different word 1-, 2- and 3-grams of the inputs, as shares of all (Li et al., 2016, arXiv:1510.03055)."""
+    self_similarity: float
+    """The mean, over inputs, of the Jaccard index of word n-grams with the most similar other one."""
+    embedding_spread: float | None
+    """The mean cosine distance between two inputs; none where no embedding model is at hand."""
+    input_words: tuple[int, ...]
+    output_words: tuple[int, ...]
+    usd_per_row: float
+
+
+def figures(task: TaskSpec, made: Made, *, seed: int = 0) -> DataFigures:
+    """The numbers of the page."""
+    inputs = [row.input for row in made.examples]
+    compared = _sample(inputs, COMPARED_ROWS, seed)
+    labels = Counter(row.output for row in made.examples)
+    return DataFigures(
+        rows=len(made.examples),
+        sources=dict(Counter(_source(row) for row in made.examples).most_common()),
+        labels={label: labels[label] for label in task.labels},
+        dropped=dict(sorted(made.dropped.items(), key=lambda item: -item[1])),
+        distinct=(distinct(inputs, 1), distinct(inputs, 2), distinct(inputs, 3)),
+        self_similarity=self_similarity(compared),
+        embedding_spread=spread(embed(compared)) if len(compared) > 1 and is_at_hand() else None,
+        input_words=tuple(len(words(text)) for text in inputs),
+        output_words=tuple(len(words(row.output)) for row in made.examples),
+        usd_per_row=made.spent.usd / max(len(made.examples), 1),
+    )
+
+
+def html(task: TaskSpec, made: Made, *, seed: int = 0) -> str:
+    """The page: self-contained, without scripts, all data escaped."""
+    found = figures(task, made, seed=seed)
+    lengths = [("inputs", found.input_words), ("outputs", () if task.labels else found.output_words)]
+    return render(
+        "report/data.html.j2",
+        task=task,
+        made=made,
+        figures=found,
+        labels=charts.bars(list(found.labels.items())),
+        reasons=charts.bars(list(found.dropped.items())),
+        lengths=[(what, charts.bars(bands(counts))) for what, counts in lengths if counts],
+        kept=_sample(made.examples, SHOWN_ROWS, seed),
+        rejected=_sample(made.rejected, SHOWN_ROWS, seed),
+    )
+
+
+def distinct(texts: Sequence[str], n: int) -> float:
+    """The share of the word n-grams that are different; 0 where there is none."""
+    grams = [tuple(found[place : place + n]) for found in map(words, texts) for place in range(len(found) - n + 1)]
+    return len(set(grams)) / len(grams) if grams else 0.0
+
+
+def self_similarity(texts: Sequence[str]) -> float:
+    """How like its most similar other text a text is, on average; 0 for fewer than two."""
+    nearest = [0.0] * len(texts)
+    for one, other in combinations(range(len(texts)), 2):
+        likeness = similarity(texts[one], texts[other])
+        nearest[one], nearest[other] = max(nearest[one], likeness), max(nearest[other], likeness)
+    return sum(nearest) / len(nearest) if len(nearest) > 1 else 0.0
+
+
+def spread(vectors: Any) -> float:
+    """The mean cosine distance of two of the vectors, (texts, dimensions), each of length 1."""
+    total = vectors.sum(axis=0)
+    pairs = len(vectors) * (len(vectors) - 1)
+    return float(1 - (total @ total - len(vectors)) / pairs)
+
+
+def bands(counts: Sequence[int]) -> list[tuple[str, int]]:
+    """How many texts have so many words: bands that double in width, as in "8–15", without gaps."""
+    found = Counter(count.bit_length() for count in counts)
+    return [(_band(width), found[width]) for width in range(min(found), max(found) + 1)]
+
+
+def _band(width: int) -> str:
+    first, last = (1 << width) >> 1, (1 << width) - 1
+    return f"{first}–{last} words" if last > first else f"{last} {'word' if last == 1 else 'words'}"
+
+
+def _source(row: Example) -> str:
+    strategy = f", {row.source.strategy}" if row.source.strategy else ""
+    return source_name(row.source) + strategy
+
+
+def _sample(rows: Sequence[T], count: int, seed: int) -> list[T]:
+    return Random(f"{seed}/data").sample(list(rows), min(count, len(rows)))  # noqa: S311 - not for secrets

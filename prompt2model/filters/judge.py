@@ -1,0 +1,71 @@
+"""Drops rows that the teacher, asked by a rubric of yes-or-no questions, finds wanting."""
+
+import json
+import re
+from collections.abc import Sequence
+from functools import cache
+
+from prompt2model.filters import Sieve
+from prompt2model.prompts import messages, render
+from prompt2model.records import Dropped, Example, Reply, Request
+from prompt2model.teacher import replies
+
+NEEDS = ("text",)
+KINDS = ("classification", "generation")
+LOOKS_AT = ()
+
+LEAST_SCORE = 0.8
+"""Share of the rubric's questions that must be answered with yes."""
+MAX_TOKENS = 200
+
+
+def sift(candidates: Sequence[Example], sieve: Sieve) -> list[Example | Dropped]:
+    """Each candidate of which enough is true; the reason of a dropped one is the first question answered with no.
+
+    Questions that can be answered with yes or no add up better than one grade. A teacher judges its own writing mildly;
+    one that is stronger than the writer judges best.
+    """
+    requests = [_request(row, sieve) for row in candidates]
+    return [_judged(row, reply) for row, reply in zip(candidates, replies(sieve.teacher, requests), strict=True)]
+
+
+@cache
+def rubric() -> dict[str, str]:
+    """The questions of templates/filters/rubric.j2 by their names."""
+    lines = [line.partition(": ") for line in render("filters/rubric.j2").splitlines()]
+    return {name: question for name, _, question in lines}
+
+
+def _request(row: Example, sieve: Sieve) -> Request:
+    asked = messages("filters/judge.j2", task=sieve.task, row=row, rubric=rubric())
+    schema = {
+        "type": "object",
+        "properties": {name: {"type": "boolean"} for name in rubric()},
+        "required": list(rubric()),
+        "additionalProperties": False,
+    }
+    can_schema = "json_schema" in sieve.teacher.can
+    return Request(messages=asked, json_schema=schema if can_schema else None, temperature=0.0, max_tokens=MAX_TOKENS)
+
+
+def _judged(row: Example, reply: Reply) -> Example | Dropped:
+    if not reply.text:
+        return Dropped(reason=reply.failure or "no verdict", text=row.input)
+    verdict = read_verdict(reply.text)
+    if verdict is None:
+        return Dropped(reason="unreadable verdict", text=reply.text)
+    failed = [name for name, is_so in verdict.items() if not is_so]
+    if 1 - len(failed) / len(verdict) >= LEAST_SCORE:
+        return row
+    return Dropped(reason=f"judged: not {failed[0]}", text=f"{row.input} → {row.output}; not {', '.join(failed)}")
+
+
+def read_verdict(text: str) -> dict[str, bool] | None:
+    """The answer to each question; none where one is missing or is neither true nor false."""
+    match = re.search(r"\{.*\}", text, re.DOTALL)
+    try:
+        found = json.loads(match[0] if match else "")
+    except (json.JSONDecodeError, RecursionError):
+        return None
+    verdict = {name: found.get(name) for name in rubric()}
+    return verdict if all(isinstance(is_so, bool) for is_so in verdict.values()) else None

@@ -1,0 +1,173 @@
+"""The data report: its numbers are right, and the page shows them, safely."""
+
+import json
+import os
+import subprocess
+import sys
+from itertools import combinations
+from random import Random
+
+import numpy as np
+import pytest
+
+from prompt2model import charts, data_report, marks, store
+from prompt2model.cli import run as call
+from prompt2model.errors import DataError
+from prompt2model.marks import Mark
+from prompt2model.records import Dropped, Example, Made, Source, Spent, TaskSpec
+from prompt2model.twins import similarity
+
+TASK = TaskSpec(instruction="Is it <good> or bad?", kind="classification", labels=("good", "bad", "unsure"))
+
+
+def row(text: str, output: str, strategy: str = "label_first") -> Example:
+    return Example(input=text, output=output, source=Source(kind="teacher", name="a/model", strategy=strategy))
+
+
+MADE = Made(
+    examples=(row("a fine film", "good"), row("a <b>dull</b> film", "bad"), row("so fine", "good", "input_first")),
+    dropped={"near twin": 1, "empty": 3},
+    rejected=(Dropped(reason="near twin", text="a fine film ≈ <script>alert(1)</script>"),),
+    teacher="a/model",
+    filters=("format", "duplicate"),
+    spent=Spent(requests=7, usd=0.06),
+    statement="Complete: 3 rows kept of 7 written.",
+)
+
+
+def test_the_figures_count_what_was_kept_and_dropped():
+    found = data_report.figures(TASK, MADE)
+    assert (found.rows, found.labels) == (3, {"good": 2, "bad": 1, "unsure": 0})
+    assert found.sources == {"written by a/model, label_first": 2, "written by a/model, input_first": 1}
+    assert list(found.dropped.items()) == [("empty", 3), ("near twin", 1)]
+    assert found.usd_per_row == pytest.approx(0.02)
+    assert found.input_words == (3, 5, 2)
+
+
+@pytest.mark.parametrize(
+    ("texts", "n", "expected"),
+    [
+        (["a b a b"], 1, 0.5),
+        (["a b a b"], 2, 2 / 3),
+        (["a b", "A, b!"], 2, 0.5),
+        (["a"], 2, 0.0),
+        ([], 1, 0.0),
+    ],
+)
+def test_distinct_ngrams_are_the_share_of_different_ones(texts, n, expected):
+    assert data_report.distinct(texts, n) == pytest.approx(expected)
+
+
+def test_self_similarity_is_that_of_the_nearest_other():
+    rng = Random(0)
+    texts = [" ".join(rng.choices("abcdef", k=5)) for _ in range(12)]
+    nearest = [max(similarity(one, other) for other in texts[:i] + texts[i + 1 :]) for i, one in enumerate(texts)]
+    assert data_report.self_similarity(texts) == pytest.approx(sum(nearest) / 12)
+    assert data_report.self_similarity(["alone"]) == 0
+
+
+def test_spread_is_the_mean_distance_of_all_pairs():
+    vectors = np.random.default_rng(0).normal(size=(9, 5))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    expected = np.mean([1 - one @ other for one, other in combinations(vectors, 2)])
+    assert data_report.spread(vectors) == pytest.approx(expected)
+
+
+def test_length_bands_have_no_gap_and_hold_every_text():
+    counts = [1, 2, 3, 3, 17, 0]
+    found = data_report.bands(counts)
+    assert found == [
+        ("0 words", 1), ("1 word", 1), ("2–3 words", 3), ("4–7 words", 0), ("8–15 words", 0), ("16–31 words", 1),
+    ]  # fmt: skip
+    assert sum(count for _, count in found) == len(counts)
+
+
+def test_bars_are_as_long_as_their_counts_are_large():
+    drawn = charts.bars([("a", 10), ("b", 5), ("a very long name of a reason to drop a row", 0)])
+    assert drawn is not None
+    assert drawn.bars[0].width == 2 * drawn.bars[1].width
+    assert (drawn.bars[2].width, drawn.bars[2].name[-1], drawn.bars[0].text) == (0, "…", "10")
+    assert charts.bars([]) is None
+
+
+def test_the_page_shows_the_figures_and_the_rows_and_escapes_them():
+    page = data_report.html(TASK, MADE)
+    for text in ("a fine film", "near twin", "0.02000", "Complete: 3 rows kept of 7 written.", "format, duplicate"):
+        assert text in page
+    assert "<script" not in page
+    assert "<b>dull" not in page
+    assert "&lt;script&gt;" in page
+    assert page.count("<svg") == 3  # labels, lengths of inputs, reasons
+
+
+def test_a_page_without_rows_says_so_and_the_page_is_the_same_each_time():
+    assert "Nothing was to be written." in data_report.html(TASK, Made(statement="Nothing was to be written."))
+    assert data_report.html(TASK, MADE) == data_report.html(TASK, MADE)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of which the first stages are done."""
+    store.once(tmp_path, "parse", TaskSpec, lambda: TASK, depends_on=1)
+    store.once(tmp_path, "generate", Made, lambda: MADE, depends_on=1)
+    return tmp_path
+
+
+def test_the_command_data_shows_the_figures_and_writes_the_page(run, capsys):
+    assert call(["data", str(run)]) == 0
+    told = capsys.readouterr()
+    assert "2 good, 1 bad, 0 unsure" in told.out
+    assert "$0.02000" in told.out
+    assert "data.html" in told.err
+    assert (run / "data.html").read_text(encoding="utf-8") == data_report.html(TASK, MADE)
+    assert call(["data", str(run), "--json", "--quiet"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == 3
+
+
+# marks
+
+
+def mark(text: str, accepted: bool) -> Mark:
+    return Mark(input=text, output="good", accepted=accepted)
+
+
+def test_of_two_marks_of_a_row_the_last_one_counts(tmp_path):
+    marks.add_marks(tmp_path, [mark("a", True), mark("b", True)])
+    marks.add_marks(tmp_path, [mark("a", False)])
+    assert marks.read_marks(tmp_path / marks.FILE) == [mark("a", False), mark("b", True)]
+    assert marks.read_marks(tmp_path / "none.jsonl") == []
+
+
+@pytest.mark.parametrize("line", ["no JSON", '{"input": "a"}', '{"input": "a", "output": "b", "accepted": "perhaps"}'])
+def test_a_line_that_is_no_mark_is_named(tmp_path, line):
+    (tmp_path / marks.FILE).write_text(f"{mark('a', True).model_dump_json()}\n{line}\n")
+    with pytest.raises(DataError, match=r"marks\.jsonl, line 2 is no mark"):
+        marks.read_marks(tmp_path / marks.FILE)
+
+
+def test_marks_made_elsewhere_are_added_to_a_run(run, tmp_path, capsys):
+    given = tmp_path / "given.jsonl"
+    given.write_text(f"{mark('a fine film', True).model_dump_json()}\n{mark('so fine', False).model_dump_json()}\n")
+    assert call(["mark", str(run), "--file", str(given)]) == 0
+    assert "2 marks: 1 accepted, 1 rejected" in capsys.readouterr().err
+    assert len(marks.read_marks(run / marks.FILE)) == 2
+
+
+def test_nobody_is_asked_where_there_is_no_terminal(run, capsys):
+    assert call(["mark", str(run)]) == 1
+    assert "--file marks.jsonl" in capsys.readouterr().err
+
+
+def test_a_person_marks_rows_at_a_terminal(run):
+    """Under a pseudo-terminal: accept one, be asked again after an answer that is none, reject one, quit."""
+    pty = pytest.importorskip("pty")
+    main, side = pty.openpty()
+    code = f"import sys; from prompt2model.cli import run; sys.exit(run(['mark', {str(run)!r}]))"
+    working = subprocess.Popen([sys.executable, "-c", code], stdin=side, stdout=subprocess.DEVNULL, stderr=side)
+    os.close(side)
+    os.write(main, b"a\nwhat\nr\nq\n")
+    assert working.wait(timeout=120) == 0
+    os.close(main)
+    found = marks.read_marks(run / marks.FILE)
+    assert [one.accepted for one in found] == [True, False]
+    assert {one.input for one in found} <= {one.input for one in MADE.examples}
