@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 TEMPLATES = {
     "parse": ("parse",),
     "retrieve": ("retrieve",),
-    "generate": ("generate", "answer"),
+    "generate": ("generate", "answer", "filters"),
     "evaluate": ("answer",),
     "export": ("export",),
 }

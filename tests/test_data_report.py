@@ -41,7 +41,7 @@ def test_the_figures_count_what_was_kept_and_dropped():
     assert found.sources == {"written by a/model, label_first": 2, "written by a/model, input_first": 1}
     assert list(found.dropped.items()) == [("empty", 3), ("near twin", 1)]
     assert found.usd_per_row == pytest.approx(0.02)
-    assert found.input_words == (3, 5, 2)
+    assert found.input_words == (3, 4, 2)
 
 
 @pytest.mark.parametrize(
