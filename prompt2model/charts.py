@@ -93,6 +93,8 @@ class Bar:
     text: str
     y: float
     width: float
+    end: float
+    """Where its number stands."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,13 @@ def bars(counts: Sequence[tuple[str, int]]) -> Bars | None:
         height=BAR_HEIGHT * len(counts) + 8,
         left=left,
         bars=tuple(
-            Bar(_shortened(name), f"{count:,}", BAR_HEIGHT * row + 4.0, round(room * count / most, 1))
+            Bar(
+                name=_shortened(name),
+                text=f"{count:,}",
+                y=BAR_HEIGHT * row + 4.0,
+                width=round(room * count / most, 1),
+                end=round(left + room * count / most, 1) + 8,
+            )
             for row, (name, count) in enumerate(counts)
         ),
     )

@@ -6,7 +6,7 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
-from prompt2model import weights
+from prompt2model import progress, weights
 from prompt2model.errors import MissingExtra
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -39,4 +39,5 @@ def _encoder(model: str) -> Any:
         raise MissingExtra("sentence-transformers", extra="rerank")
     from sentence_transformers import SentenceTransformer  # loads torch
 
-    return SentenceTransformer(str(weights.fetch(model)), device="cpu", trust_remote_code=False)
+    with progress.quiet():
+        return SentenceTransformer(str(weights.fetch(model)), device="cpu", trust_remote_code=False)
