@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from prompt2model import weights
 from prompt2model.catalogue import builtin_models
 from prompt2model.config import Config
-from prompt2model.ledger import IN_FLIGHT, price, price_line
+from prompt2model.ledger import price, price_line
+from prompt2model.pace import FIRST
 from prompt2model.pipeline import read_back
 from prompt2model.questions import answer_request, question
 from prompt2model.records import Found, Made, Record, Splits, TaskSpec
@@ -272,7 +273,7 @@ class _Planning:
         if self.teacher.name.startswith("transformers:") and needed.requests:
             seconds = LOADING_SECONDS + self._local_seconds(self.teacher.name.partition(":")[2], needed)
         elif not self.teacher.is_local:
-            seconds = needed.requests * REQUEST_SECONDS / IN_FLIGHT
+            seconds = needed.requests * REQUEST_SECONDS / FIRST
         step = self._step(stage, does, tokens, seconds)
         if step.is_kept:
             return step

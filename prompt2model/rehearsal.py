@@ -3,7 +3,7 @@
 A teacher that only notes what it is asked takes the place of the real one, so prompts are counted as they will be sent.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import ceil, prod
 from random import Random
@@ -42,7 +42,7 @@ class Imagined:
     """The length of what it writes."""
     rng: Random = field(default_factory=lambda: Random(0))  # noqa: S311 - not for secrets
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Reply]]]:
+    def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
         for index, request in enumerate(requests):
             self.asked.append(request)
             words = max(2, self.text_tokens * CHARACTERS_PER_TOKEN // 6)

@@ -20,7 +20,8 @@ MODULES = {
 
 FLOORS = (
     # 0: stand on nothing of ours
-    "errors home records cells deadline spelling language vocabulary matching twins charts losses progress optimiser",
+    "errors home records cells deadline spelling language vocabulary matching twins charts losses progress optimiser"
+    " schemas pace",
     # 1: one thing each, on records and errors
     "registry teacher prompts store streams shards pairs bootstrap checkpoints hub_cards skills conversion asks"
     " choices metrics exporters stages",
@@ -59,7 +60,19 @@ FLOORS = (
 
 A name alone is a module, or the `__init__` of a folder; `folder.*` are the files of a folder.
 """
-HEAVY = ("torch", "transformers", "datasets", "accelerate", "peft", "sklearn", "pandas", "pyarrow", "openai", "scipy")
+HEAVY = (
+    "torch",
+    "transformers",
+    "datasets",
+    "accelerate",
+    "peft",
+    "sklearn",
+    "pandas",
+    "pyarrow",
+    "aiohttp",
+    "openai",
+    "scipy",
+)
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
 
 

@@ -202,11 +202,14 @@ def test_it_can_be_called_where_an_event_loop_is_running() -> None:
         assert asyncio.run(notebook(connect(server)))[0].text == "yes"
 
 
-@pytest.mark.parametrize("settings", [{"choices": ("a", "b")}, {"continues": True}])
-def test_what_the_protocol_does_not_offer_is_refused_before_anything_is_sent(settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({"choices": ("a", "b")}, "it gives no likelihoods"), ({"continues": True}, "it continues no text")],
+)
+def test_what_the_protocol_does_not_offer_is_refused_before_it_is_sent(settings: dict[str, Any], said: str) -> None:
     with serve() as server:
-        with pytest.raises(TeacherError, match="gives no likelihoods and continues no text"):
-            replies(connect(server), [request(), request(**settings)])
+        with pytest.raises(TeacherError, match=said):
+            replies(connect(server), [request(**settings), request()])
         assert not server.asked
 
 

@@ -71,7 +71,7 @@ class Scripted:
         self._group_size = group_size
         self._answer = answers if callable(answers) else _queue(answers)
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Reply]]]:
+    def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
         """Raises TeacherError when the queue runs dry."""
         numbered = list(enumerate(requests))
         for start in range(0, len(numbered), self._group_size):
