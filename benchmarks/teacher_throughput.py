@@ -240,15 +240,26 @@ class Server(asyncio.Protocol):
         limit = ""
         if self.tells_limit:
             left = max(int(self.level), 0)
-            facts = {"limit": PER_SECOND, "remaining": left, "reset": f"{(PER_SECOND - left) / PER_SECOND * 1000:.0f}ms"}
+            facts = {
+                "limit": PER_SECOND,
+                "remaining": left,
+                "reset": f"{(PER_SECOND - left) / PER_SECOND * 1000:.0f}ms",
+            }
             limit = "".join(f"x-ratelimit-{name}-requests: {value}\r\n" for name, value in facts.items())
-        head = f"HTTP/1.1 {status} So\r\nContent-Type: application/json\r\n{limit}Content-Length: {len(content)}\r\n\r\n"
+        head = (
+            f"HTTP/1.1 {status} So\r\nContent-Type: application/json\r\n{limit}Content-Length: {len(content)}\r\n\r\n"
+        )
         self.transport.write(head.encode() + content)
 
     def stats(self) -> dict[str, object]:
         twice = sum(number - 1 for number in self.paid.values())
         seconds = self.ended - self.began
-        return {"server": dict(self.seen), "paid_twice": twice, "most_under_way": self.most_under_way, "seconds": seconds}
+        return {
+            "server": dict(self.seen),
+            "paid_twice": twice,
+            "most_under_way": self.most_under_way,
+            "seconds": seconds,
+        }
 
 
 async def serve() -> None:

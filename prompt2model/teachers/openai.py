@@ -12,6 +12,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
@@ -133,7 +134,7 @@ class Chat:
             headers={"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"},
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS),
             timeout=aiohttp.ClientTimeout(total=self._options.timeout_seconds),
-            trust_env=True,
+            proxy=_proxy(self._address),
         )
 
     async def _ask(self, session: aiohttp.ClientSession, request: Request, window: Window, health: Health) -> Reply:
@@ -333,8 +334,14 @@ def _only_model(address: str, key: str) -> str:
     )
 
 
+def _proxy(address: str) -> str | None:
+    """The proxy of the environment. aiohttp's own `trust_env` would read a .netrc file for every request."""
+    parts = urlsplit(address)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+
+
 async def _look_up(address: str, key: str) -> list[str]:
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {key}"}, trust_env=True) as session:
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {key}"}, proxy=_proxy(address)) as session:
         return await _models(session, address)
 
 
