@@ -21,6 +21,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 PER_SECOND = 500
 LATENCY_SECONDS = 0.2
@@ -174,8 +175,8 @@ class Server(asyncio.Protocol):
     """HTTP/1.1, as much of it as is needed here."""
 
     tells_limit = False
-    seen: Counter[str] = Counter()
-    paid: Counter[str] = Counter()
+    seen: ClassVar[Counter[str]] = Counter()
+    paid: ClassVar[Counter[str]] = Counter()
     under_way = most_under_way = 0
     level, at = float(PER_SECOND), 0.0
     began = ended = 0.0

@@ -33,19 +33,28 @@ class Window:
         self._answers, self._refused, self._began = 0, 0, clock()
         self._was_full = self._was_paced = False
 
-    async def enter(self) -> None:
-        """Wait for a place. One caller at a time: the requests have an order."""
+    async def enter(self) -> bool:
+        """Wait for a place, and be in. One caller at a time: the requests have an order."""
         while self.under_way >= self.size:
             self._was_full = True
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         self.under_way += 1
+        return True
 
     def leave(self, places: int = 1) -> None:
         """Free places."""
         self.under_way -= places
         if self._waiter and not self._waiter.done():
             self._waiter.set_result(None)
+
+    @property
+    def is_closed(self) -> bool:
+        return not self._most
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        self.size = self._most = 0
 
     def waited(self) -> None:
         """A request of this round had to wait for the rate: the width is not what holds it up."""
@@ -58,7 +67,7 @@ class Window:
             return
         share = self._refused / self._answers
         if self._refused > FEW + TOLERATED * self._answers:
-            self.size, self.doubling = max(1, int(self.size * (1 - share / 2))), False
+            self.size, self.doubling = min(max(1, int(self.size * (1 - share / 2))), self._most), False
         elif self._was_full and not self._was_paced:
             self._grow((self._answers - self._refused) / max(self._clock() - self._began, 1e-9))
         self._new_round()

@@ -152,7 +152,8 @@ class _Building:
     @cached_property
     def teacher(self) -> Teacher:
         """Opened when the first stage asks for it: a local one takes seconds to load."""
-        return open_teacher(self.teacher_name, budget_usd=self.config.budget_usd, book=self.folder / "spent.jsonl")
+        config, book = self.config, self.folder / "spent.jsonl"
+        return open_teacher(self.teacher_name, options=config.teacher_options, budget_usd=config.budget_usd, book=book)
 
     def _helper(self) -> Teacher | None:
         """The teacher for reading the description and imagining cards: too much to ask of a small local model."""
@@ -280,7 +281,7 @@ class Run:
 
 def _check_names(config: Config) -> None:
     """Every plug-in that is named exists: said before anything is run, written or paid for."""
-    check_teacher(config.teacher)
+    check_teacher(config.teacher, config.teacher_options)
     teacher, _ = choose_teacher(config.teacher)
     if "logits" in needs_in_training(config) and not teacher.startswith("transformers:"):
         raise ConfigError(

@@ -92,7 +92,9 @@ def plan(text: str, config: Config, folder: Path, *, asks_hub: bool = True) -> P
     Raises what `build` would raise before its first request: ConfigError, TaskError, DataError, TeacherError.
     """
     kept = read_back(text, folder, config)
-    planning = _Planning(text, config, folder, imagine(choose_teacher(config.teacher)[0]), kept, asks_hub)
+    planning = _Planning(
+        text, config, folder, imagine(choose_teacher(config.teacher)[0], config.teacher_options), kept, asks_hub
+    )
     stages = (
         planning.parsing,
         planning.retrieving,
@@ -120,7 +122,9 @@ def plan(text: str, config: Config, folder: Path, *, asks_hub: bool = True) -> P
 def plan_measuring(task: TaskSpec, found: Found, splits: Splits, config: Config) -> Step:
     """What measuring a trained student once more would take."""
     kept: dict[str, Record] = {"parse": task, "retrieve": found, "split": splits}
-    return _Planning("", config, Path(), imagine(choose_teacher(config.teacher)[0]), kept).evaluating()
+    return _Planning(
+        "", config, Path(), imagine(choose_teacher(config.teacher)[0], config.teacher_options), kept
+    ).evaluating()
 
 
 def is_paid(teacher: str) -> bool:

@@ -3,10 +3,11 @@
 A teacher that only notes what it is asked takes the place of the real one, so prompts are counted as they will be sent.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil, prod
 from random import Random
+from typing import Any
 
 from prompt2model.config import GenerateConfig
 from prompt2model.filters import Sieve
@@ -50,11 +51,11 @@ class Imagined:
             yield [(index, Reply(logprobs=(0.0,) * len(request.choices)) if request.choices else Reply(text=text))]
 
 
-def imagine(name: str) -> Imagined:
+def imagine(name: str, options: Mapping[str, Any]) -> Imagined:
     """A teacher that can do what the one of this full name can. Raises as `open_teacher` does, but loads no model."""
     if name.startswith("transformers:"):
         return Imagined(name, LocalModel.can, is_local=True)
-    teacher = open_teacher(name)
+    teacher = open_teacher(name, options=options)
     return Imagined(name, teacher.can, is_local=teacher.is_local)
 
 

@@ -32,7 +32,7 @@ FLOORS = (
     "description answers student_prompt memory decoding heads supply catalogue chat columns lines model_card filters"
     " strategies teachers settings",
     # 4
-    "drafts student notations patience rows",
+    "drafts student notations patience rows servers",
     # 5: what a training method has at hand, the trained student as it is called, what this machine can do with it
     "course trained speed validation",
     # 6: plug-ins, and the training loop

@@ -18,7 +18,7 @@ def accept_cost(config: Config, steps: Callable[[], Iterable["Step"]], screen: S
 
     `steps` is called only when there is something to reckon. Raises ConfigError when nobody agrees.
     """
-    check_teacher(config.teacher)
+    check_teacher(config.teacher, config.teacher_options)
     name, reason = choose_teacher(config.teacher)
     screen.say(f"Teacher: {name} ({reason}); {price_line(name)}.", "dim")
     known = price(name)

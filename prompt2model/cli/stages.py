@@ -107,7 +107,7 @@ def generate(
     text = read_description(description, max_characters=settings.parse.max_characters)
     accept_cost(settings, lambda: _steps(text, settings, ("parse", "generate")), screen, yes=yes)
     with resumable(screen, "the response cache"):
-        asked = open_teacher(settings.teacher, budget_usd=settings.budget_usd)
+        asked = open_teacher(settings.teacher, options=settings.teacher_options, budget_usd=settings.budget_usd)
         tell = teller(screen)
         task = read(text, settings.parse, teacher=None if asked.is_local else asked)
         tell("parse", task)
@@ -128,7 +128,7 @@ def _read(
     text, teacher = read_description(description, max_characters=config.parse.max_characters), None
     if is_helped:
         accept_cost(config, lambda: _steps(text, config, ("parse", "retrieve")), screen, yes=yes)
-        teacher = open_teacher(config.teacher, budget_usd=config.budget_usd)
+        teacher = open_teacher(config.teacher, options=config.teacher_options, budget_usd=config.budget_usd)
     with screen.working():
         return read(text, config.parse, teacher=teacher), teacher
 

@@ -1,38 +1,32 @@
 """Servers that speak OpenAI's chat protocol: OpenAI itself, and every compatible one by its address."""
 
 import asyncio
-import json
 import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
-from threading import Thread
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
 from prompt2model import chat
 from prompt2model.chat import Trouble
-from prompt2model.errors import ConfigError, TeacherError
+from prompt2model.errors import TeacherError
 from prompt2model.ledger import MOST_PAID_ATTEMPTS, most_tokens_in, most_tokens_out, price
 from prompt2model.pace import FIRST, Pace, Window
 from prompt2model.patience import Health, Options
 from prompt2model.records import Reply, Request
 from prompt2model.registry import did_you_mean
 from prompt2model.schemas import misfit
-from prompt2model.teachers import OPENAI_MODEL
+from prompt2model.servers import OFFICIAL, check_address, event_loop, key_for, models, only_model, open_session
 
-OFFICIAL = "https://api.openai.com/v1"
-LOOK_UP_SECONDS = 15.0
-IDLE_SECONDS = 4.0
-"""An idle connection is closed before the server does it, just as the next request is sent."""
+GRACE_SECONDS = 1.0
 MOST_AT_ONCE = 256
 """Replies handed on together, at most: they are kept in one transaction."""
+
+Answered = tuple[int, Reply]
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +38,30 @@ def connect(model: str, *, url: str = "", **options: Any) -> "Chat":
     server must have. Raises ConfigError for an address that cannot be used, TeacherError when the key is missing.
     """
     address = check_address(url or os.environ.get("OPENAI_BASE_URL", "").strip() or OFFICIAL)
-    key = _key(address)
-    model = model or _only_model(address, key)
+    key = key_for(address)
+    model = model or only_model(address, key)
     return Chat(f"{address}#{model}" if url else f"openai:{model}", model, address, key, Options(**options))
+
+
+@dataclass
+class _Asking:
+    """What the requests of one call share."""
+
+    session: aiohttp.ClientSession
+    window: Window
+    health: Health
+    put: Callable[[Answered], None]
+    under_way: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def has_begun(self, task: asyncio.Task[None]) -> None:
+        self.under_way.add(task)
+        task.add_done_callback(self.under_way.discard)
+
+    async def end(self) -> None:
+        """Begin no request any more, and give those under way a moment: they may be paid for."""
+        self.window.close()
+        if others := self.under_way - {asyncio.current_task()}:
+            await asyncio.wait(others, timeout=GRACE_SECONDS)
 
 
 class Chat:
@@ -60,25 +75,25 @@ class Chat:
         self.name = name
         self.identity = " ".join(filter(None, (f"{address}#{model}", self._effort)))
         self.can = frozenset({"text", "json_schema", *(["logprobs"] if options.logprobs else [])})
-        self._model, self._address, self._key, self._options = model, address, key, options
+        self._model, self._at, self._options = model, (address, key), options
         self._refused: frozenset[str] = frozenset()
         self._pace = Pace(options.requests_per_minute, options.tokens_per_minute)
         self._width = FIRST
 
-    def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
+    def answer(self, requests: Iterable[Request]) -> Iterator[list[Answered]]:
         """Replies as they come, those together that came together. A request is taken when there is room for it.
 
         Raises TeacherError when the server refuses all, or is out for too long.
         """
-        arrived: SimpleQueue[tuple[int, Reply] | None] = SimpleQueue()
+        arrived: SimpleQueue[Answered | None] = SimpleQueue()
         window = Window(self._options.concurrency, self._width)
-        with _event_loop() as loop:
+        with event_loop() as loop:
             work = asyncio.run_coroutine_threadsafe(self._ask_all(requests, window, arrived.put), loop)
             work.add_done_callback(lambda _: arrived.put(None))
             for group in _groups(arrived):
                 yield group
                 loop.call_soon_threadsafe(window.leave, len(group))
-            self._width = window.size
+            self._width = window.size or FIRST
             work.result()
 
     def _check(self, request: Request) -> None:
@@ -97,59 +112,44 @@ class Chat:
             hint="A local teacher can: --teacher transformers:HuggingFaceTB/SmolLM2-135M-Instruct",
         )
 
-    async def _ask_all(
-        self, requests: Iterable[Request], window: Window, put: Callable[[tuple[int, Reply]], None]
-    ) -> None:
+    async def _ask_all(self, requests: Iterable[Request], window: Window, put: Callable[[Answered], None]) -> None:
         """Every request under way or not yet taken by the caller holds a place: little is lost by a kill."""
-        waiting, health = iter(enumerate(requests)), Health(self.name, self._options)
+        health, waiting = Health(self.name, self._options), iter(enumerate(requests))
         try:
-            async with self._session() as session, asyncio.TaskGroup() as tasks:
+            async with open_session(*self._at, self._options.timeout_seconds) as session, asyncio.TaskGroup() as tasks:
+                asking = _Asking(session, window, health, put)
                 watch = tasks.create_task(health.watch())
-                under_way: set[asyncio.Task[None]] = set()
-                while await _enter(window) and (numbered := next(waiting, None)):
+                while await window.enter() and (numbered := next(waiting, None)):
                     self._check(numbered[1])
-                    asked = tasks.create_task(self._answer(session, *numbered, window, health, put))
-                    under_way.add(asked)
-                    asked.add_done_callback(under_way.discard)
-                await asyncio.gather(*under_way)
+                    asking.has_begun(tasks.create_task(self._answer(asking, *numbered)))
+                await asyncio.gather(*asking.under_way)
                 watch.cancel()
                 health.ended()
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
 
-    async def _answer(
-        self,
-        session: aiohttp.ClientSession,
-        index: int,
-        request: Request,
-        window: Window,
-        health: Health,
-        put: Callable[[tuple[int, Reply]], None],
-    ) -> None:
-        with health.asking():
-            put((index, await self._ask(session, request, window, health)))
+    async def _answer(self, asking: "_Asking", index: int, request: Request) -> None:
+        try:
+            with asking.health.asking():
+                asking.put((index, await self._ask(asking, request)))
+        except TeacherError:
+            if not asking.window.is_closed:  # else the first that failed says it
+                await asking.end()
+                raise
 
-    def _session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            headers={"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"},
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS),
-            timeout=aiohttp.ClientTimeout(total=self._options.timeout_seconds),
-            proxy=_proxy(self._address),
-        )
-
-    async def _ask(self, session: aiohttp.ClientSession, request: Request, window: Window, health: Health) -> Reply:
+    async def _ask(self, asking: "_Asking", request: Request) -> Reply:
         """The reply after as many attempts as it takes, or a failed one that says why."""
-        began, attempts, unheard = 0.0, 0, 0
+        health, began, attempts, unheard = asking.health, 0.0, 0, 0
         while True:
             await health.pause()
-            outcome = await self._paced(session, request, window)
+            outcome = await self._paced(asking, request)
             began = began or time.monotonic()
             if isinstance(outcome, Reply):
                 health.succeeded()
-                fitting = outcome if unheard else await self._fitting(session, request, outcome, window)
+                fitting = outcome if unheard else await self._fitting(asking, request, outcome)
                 return self._with_unheard(fitting, request, unheard)
             if outcome.ends_all:
-                raise await self._end(session, outcome)
+                raise await self._end(asking.session, outcome)
             attempts, unheard = attempts + (not outcome.refused), unheard + outcome.may_be_paid
             seconds = health.seconds_until_retry(outcome, attempts)
             is_late = time.monotonic() - began + seconds > self._options.patience_seconds
@@ -158,15 +158,15 @@ class Chat:
                 return self._with_unheard(Reply(finish="failed", failure=outcome.reason), request, unheard)
             await asyncio.sleep(seconds)
 
-    async def _fitting(self, session: aiohttp.ClientSession, request: Request, reply: Reply, window: Window) -> Reply:
+    async def _fitting(self, asking: "_Asking", request: Request, reply: Reply) -> Reply:
         """The reply, or where it does not fit the schema that of one further attempt, told what is wrong."""
         wrong = misfit(reply.text, request.json_schema) if request.json_schema and reply.finish == "stop" else ""
         if not wrong:
             return reply
         again = chat.repair(request, reply.text, wrong)
-        repaired = await self._paced(session, again, window)
+        repaired = await self._paced(asking, again)
         if isinstance(repaired, Trouble):
-            return self._with_unheard(reply, again, int(repaired.may_be_paid))
+            return self._with_unheard(reply, request, int(repaired.may_be_paid))
         tokens_in, tokens_out = reply.tokens_in + repaired.tokens_in, reply.tokens_out + repaired.tokens_out
         return repaired.model_copy(update={"tokens_in": tokens_in, "tokens_out": tokens_out})
 
@@ -178,21 +178,21 @@ class Chat:
         tokens_out = reply.tokens_out + unheard * most_tokens_out(request, reasoning=bool(self._effort))
         return reply.model_copy(update={"tokens_in": tokens_in, "tokens_out": tokens_out})
 
-    async def _paced(self, session: aiohttp.ClientSession, request: Request, window: Window) -> Reply | Trouble:
+    async def _paced(self, asking: "_Asking", request: Request) -> Reply | Trouble:
         """One attempt, sent when the rate allows it."""
         tokens = guess_tokens(request)
         if (seconds := self._pace.take(tokens)) > 0:
-            window.waited()
+            asking.window.waited()
             await asyncio.sleep(seconds)
-        outcome = await self._once(session, request)
+        outcome = await self._once(asking.session, request)
         self._pace.settle(tokens, outcome.tokens_in + outcome.tokens_out if isinstance(outcome, Reply) else tokens)
-        window.answered(refused=isinstance(outcome, Trouble) and outcome.is_outage)
+        asking.window.answered(refused=isinstance(outcome, Trouble) and outcome.is_outage)
         return outcome
 
     async def _once(self, session: aiohttp.ClientSession, request: Request) -> Reply | Trouble:
         sent = chat.body(request, self._model, effort=self._effort, refused=self._refused)
         try:
-            async with session.post(f"{self._address}/chat/completions", data=json.dumps(sent).encode()) as response:
+            async with session.post(f"{self._at[0]}/chat/completions", json=sent) as response:
                 content = await response.read()
                 self._pace.told(response.headers)
                 outcome = chat.answered(response.status, response.headers, content, request, sent)
@@ -222,12 +222,12 @@ class Chat:
 
     async def _other_models(self, session: aiohttp.ClientSession) -> str:
         try:
-            return did_you_mean(self._model, await _models(session, self._address))
+            return did_you_mean(self._model, await models(session, self._at[0]))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError, TypeError, KeyError):
-            return f"Does the address end as the server wants it? {self._address} was asked; most end in /v1."
+            return f"Does the address end as the server wants it? {self._at[0]} was asked; most end in /v1."
 
     def _without_key(self, text: str) -> str:
-        return text.replace(self._key, "[key]") if len(self._key) > 4 else text
+        return text.replace(self._at[1], "[key]") if len(self._at[1]) > 4 else text
 
 
 def guess_tokens(request: Request) -> int:
@@ -235,12 +235,7 @@ def guess_tokens(request: Request) -> int:
     return sum(len(message.content) for message in request.messages) // 4 + request.max_tokens
 
 
-async def _enter(window: Window) -> bool:
-    await window.enter()
-    return True
-
-
-def _groups(arrived: "SimpleQueue[tuple[int, Reply] | None]") -> Iterator[list[tuple[int, Reply]]]:
+def _groups(arrived: "SimpleQueue[Answered | None]") -> Iterator[list[Answered]]:
     """What has arrived by the time it is asked for, until the end is announced."""
     while (first := arrived.get()) is not None:
         group = [first]
@@ -263,90 +258,3 @@ def _unanswered(error: Exception) -> Trouble:
     if isinstance(error, aiohttp.ClientConnectorError):
         return Trouble("no connection", cause, retry=True, is_outage=True)
     return Trouble("the connection broke", cause, retry=True, is_outage=True, may_be_paid=True)
-
-
-@contextmanager
-def _event_loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """An event loop in a thread of its own: it also works where one is running already, as in a notebook."""
-    loop = asyncio.new_event_loop()
-    thread = Thread(target=loop.run_forever, name="teacher", daemon=True)
-    thread.start()
-    try:
-        yield loop
-    finally:
-        asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-
-async def _cancel_others() -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-
-
-def check_address(url: str) -> str:
-    """The address without its last slash. Raises ConfigError for one that cannot be used or holds a secret."""
-    try:
-        parts = urlsplit(url)
-        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_address = False
-    if not is_address:
-        raise ConfigError(f"{url!r} is no address of a server.", hint="Write it as http://localhost:8000/v1#MODEL")
-    if parts.username or parts.password or parts.query:
-        raise ConfigError(
-            f"The address of {parts.hostname} holds a user, a password or a query: it would be written down.",
-            hint="Put the key into OPENAI_API_KEY.",
-        )
-    return url.partition("#")[0].rstrip("/")
-
-
-def _key(address: str) -> str:
-    key = os.environ.get("OPENAI_API_KEY", "").strip()
-    if not key and address == OFFICIAL:
-        raise TeacherError(
-            "OpenAI needs a key, and OPENAI_API_KEY is not set.",
-            hint="export OPENAI_API_KEY=…, or take a local teacher: --teacher auto",
-        )
-    if not (key.isascii() and key.isprintable()):
-        raise ConfigError("OPENAI_API_KEY holds characters that no key has.", hint="Copy it again, without quotes.")
-    return key or "none"
-
-
-def _only_model(address: str, key: str) -> str:
-    """The server's only model, or our default where it has that. Raises TeacherError or ConfigError."""
-    try:
-        with _event_loop() as loop:
-            models = sorted(asyncio.run_coroutine_threadsafe(_look_up(address, key), loop).result())
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError, TypeError, KeyError) as error:
-        raise TeacherError(
-            f"{address} does not say which models it has ({type(error).__name__}).",
-            hint=f"Is the server up, and does its address end in /v1? Else name the model: {address}#MODEL",
-        ) from error
-    if OPENAI_MODEL in models or len(models) == 1:
-        return OPENAI_MODEL if OPENAI_MODEL in models else models[0]
-    raise ConfigError(
-        f"{address} has {len(models)} models: {', '.join(models[:20]) or 'none'}.",
-        hint=f"Name one: {address}#{models[0] if models else 'MODEL'}",
-    )
-
-
-def _proxy(address: str) -> str | None:
-    """The proxy of the environment. aiohttp's own `trust_env` would read a .netrc file for every request."""
-    parts = urlsplit(address)
-    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
-
-
-async def _look_up(address: str, key: str) -> list[str]:
-    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {key}"}, proxy=_proxy(address)) as session:
-        return await _models(session, address)
-
-
-async def _models(session: aiohttp.ClientSession, address: str) -> list[str]:
-    timeout = aiohttp.ClientTimeout(total=LOOK_UP_SECONDS)
-    async with session.get(f"{address}/models", timeout=timeout, raise_for_status=True) as response:
-        listed = json.loads(await response.read())
-    return [str(model["id"]) for model in listed["data"]]
