@@ -2,6 +2,7 @@
 
 import json
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -146,6 +147,19 @@ def _half(handler: _Handler, body: Body) -> None:
     handler.close_connection = True
 
 
+def _hangs_up(handler: _Handler, body: Body) -> None:
+    handler.close_connection = True
+
+
+def _resets(handler: _Handler, body: Body) -> None:
+    """Half of the answer, and then a reset instead of an end."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"cho\r\n")
+    handler.wfile.flush()
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.connection.close()
+    handler.close_connection = True
+
+
 def _no_usage(handler: _Handler, body: Body) -> None:
     answer = completion(body, "yes")
     del answer["usage"]
@@ -179,6 +193,18 @@ def _no_seed(handler: _Handler, body: Body) -> None:
         handler.say(422, {"detail": detail})
     else:
         _ok(handler, body)
+
+
+def _likelihoods(handler: _Handler, body: Body) -> None:
+    """As a server that tells the likelihoods of its first token; it leans to A."""
+    if "logprobs" not in body:
+        _ok(handler, body)
+        return
+    tokens = (("A", -0.5), (" A", -2.5), ("b", -1.5), ("The", -4.0))
+    first = {"token": "A", "logprob": -0.5, "top_logprobs": [{"token": one, "logprob": p} for one, p in tokens]}
+    answer = completion(body, "A", "length")
+    answer["choices"][0]["logprobs"] = {"content": [first]}
+    handler.say(200, answer)
 
 
 def _no_schema(handler: _Handler, body: Body) -> None:
@@ -221,4 +247,9 @@ MODES: dict[str, Callable[[_Handler, Body], None]] = {
     "old limit": _old_limit,
     "no seed": _no_seed,
     "no schema": _no_schema,
+    "likelihoods": _likelihoods,
+    "hangs up": _hangs_up,
+    "resets": _resets,
+    "no head": lambda handler, body: handler.wfile.write(b"this is no HTTP\r\n\r\n"),
+    "null likelihoods": lambda handler, body: handler.say(200, completion(body, "A", "length")),
 }

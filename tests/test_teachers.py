@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import socket
 import subprocess
 import sys
@@ -261,6 +262,82 @@ def test_a_server_that_ignores_schemas_is_asked_in_text_once_and_its_first_answe
         assert answers[0].tokens_out > answers[1].tokens_out
 
 
+def test_an_answer_that_does_not_fit_its_schema_is_asked_for_once_more_and_both_are_counted() -> None:
+    def text(body: dict[str, Any]) -> str:
+        return '{"answer": "one"}' if len(body["messages"]) == 1 else '{"answer": 1}'
+
+    with serve(text=text) as server:
+        [reply] = replies(connect(server), [request(json_schema=SCHEMA)])
+        assert (reply.text, reply.tokens_in, reply.tokens_out) == ('{"answer": 1}', 20, 10)
+        assert [turn["role"] for turn in server.asked[1]["messages"]] == ["user", "assistant", "user"]
+        assert "'answer' of the answer is not of the type integer" in server.asked[1]["messages"][2]["content"]
+
+
+def test_an_answer_that_never_fits_is_handed_on_as_it_is_after_one_repair() -> None:
+    with serve(text=lambda body: "{}") as server:
+        assert replies(connect(server), [request(json_schema=SCHEMA)])[0].text == "{}"
+        assert len(server.asked) == 2
+
+
+# Likelihoods
+
+
+def test_choices_are_put_as_letters_and_told_apart_by_the_first_token() -> None:
+    begun = (Message(role="user", content="Good or bad?"), Message(role="assistant", content="Label: "))
+    asked = Request(messages=begun, choices=("good", "bad", "neither"), continues=True)
+    with serve("likelihoods") as server:
+        teacher = connect(server, logprobs=True)
+        assert "logprobs" in teacher.can
+        [reply] = replies(teacher, [asked])
+        sent = server.asked[0]
+    assert [turn["role"] for turn in sent["messages"]] == ["user"]
+    assert "A) good\nB) bad\nC) neither" in sent["messages"][0]["content"]
+    assert (sent["max_tokens"], sent["top_logprobs"]) == (1, 20)
+    assert (reply.text, reply.finish) == ("good", "stop")
+    assert reply.logprobs == pytest.approx((math.log(math.exp(-0.5) + math.exp(-2.5)), -1.5, -4.0))
+
+
+def test_likelihoods_are_offered_only_where_the_server_is_said_to_have_them() -> None:
+    with serve() as server:
+        assert "logprobs" not in connect(server).can
+
+
+def test_a_server_that_has_no_likelihoods_after_all_says_so() -> None:
+    with serve("null likelihoods") as server:
+        [reply] = replies(connect(server, logprobs=True), [request(choices=("good", "bad"))])
+    assert reply.failure == "the reply holds no likelihoods"
+
+
+# The rate
+
+
+def test_a_rate_that_was_set_is_kept() -> None:
+    with serve() as server:
+        began = time.monotonic()
+        replies(connect(server, requests_per_minute=1200, patience_seconds=60), requests(21))
+        assert time.monotonic() - began >= 0.95
+
+
+def test_more_and_more_requests_are_under_way_where_the_server_allows_it() -> None:
+    with serve() as server:
+        server.seconds = 0.1
+        replies(connect(server, timeout_seconds=30), requests(300))
+        assert server.most_under_way > 32
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"requests_per_minut": 5}, "requests_per_minut: Extra inputs are not permitted"),
+        ({"concurrency": 0}, "concurrency: Input should be greater than 0"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_an_error_that_lists_the_known_ones(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as error:
+        open_teacher("http://127.0.0.1:1/v1#m", options=options)
+    assert "requests_per_minute, tokens_per_minute" in error.value.hint
+
+
 # Bad servers
 
 
@@ -273,6 +350,9 @@ def test_a_server_that_ignores_schemas_is_asked_in_text_once_and_its_first_answe
         (["500", "half", "ok"], Reply(text="yes"), 3),
         (["hangs", "ok"], Reply(text="yes"), 2),
         (["no choices", "ok"], Reply(text="yes"), 2),
+        (["hangs up", "ok"], Reply(text="yes"), 2),
+        (["resets", "ok"], Reply(text="yes"), 2),
+        (["no head", "ok"], Reply(text="yes"), 2),
         (["length"], Reply(text="a lo", finish="length"), 1),
         (["filtered"], Reply(finish="filtered"), 1),
         (["refusal"], Reply(finish="filtered"), 1),
@@ -312,6 +392,9 @@ def test_what_a_server_says_becomes_a_reply(modes: list[str], expected: Reply, a
         ("502 page", "server error (502)", "The same command"),
         ("hangs", "timed out", "The same command"),
         ("half", "the connection broke", "The same command"),
+        ("hangs up", "the connection broke", "The same command"),
+        ("resets", "the connection broke", "The same command"),
+        ("no head", "the connection broke", "The same command"),
         ("broken JSON", "the reply is not JSON", "The same command"),
         ("400", "refused (400), 8 times", "The same command"),
     ],
