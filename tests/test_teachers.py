@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import random
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from chat_server import ChatServer, serve
 
 from prompt2model import registry
 from prompt2model.errors import BudgetExceeded, ConfigError, Prompt2ModelError, TeacherError
+from prompt2model.ledger import MOST_PAID_ATTEMPTS, most_tokens_in, most_tokens_out
 from prompt2model.records import Message, Reply, Request
 from prompt2model.teacher import Teacher, replies, spent_by
 from prompt2model.teachers import choose_teacher, open_teacher
@@ -517,11 +519,67 @@ def test_a_budget_is_not_passed_with_many_requests_under_way() -> None:
         assert spent_by(teacher).usd <= 0.006
 
 
+def settled(seed: int) -> Request:
+    """A request that costs as much as every other: only the seed differs."""
+    return Request(messages=(Message(role="user", content="Question"),), seed=seed, max_tokens=9)
+
+
+def dearest() -> float:
+    """What such a request is reserved at, where a token read costs a dollar and a token written two."""
+    return MOST_PAID_ATTEMPTS * float(most_tokens_in(settled(0)) + 2 * most_tokens_out(settled(0), reasoning=False))
+
+
+@pytest.mark.parametrize("answers", [1, 2, 3, 10, 37])
+@pytest.mark.parametrize("more_usd", [0.0, -0.001])
+def test_the_last_request_that_a_budget_bears_is_sent_and_none_after_it(
+    home_folder: Path, answers: int, more_usd: float
+) -> None:
+    """An answer costs 20 dollars (10 tokens read, 5 written); the next may cost the most a request can."""
+    (home_folder / "prices.toml").write_text('[models]\n"m" = { input = 1e6, output = 2e6 }\n')
+    budget = 20 * (answers - 1) + dearest() + more_usd
+    arrived: list[Reply] = []
+    with serve() as server:
+        teacher = open_teacher(f"{server.url}#m", budget_usd=budget)
+        with pytest.raises(BudgetExceeded):
+            take(teacher.answer([settled(number) for number in range(60)]), arrived)
+        assert len(server.asked) == len(arrived) == answers - (more_usd < 0)
+        assert spent_by(teacher).usd == 20 * len(arrived) <= budget
+
+
 def test_a_budget_for_an_unknown_price_is_refused_before_anything_is_sent() -> None:
     with serve() as server:
         with pytest.raises(ConfigError, match="price of"):
             open_teacher(f"{server.url}#ours", budget_usd=1)
         assert not server.asked
+
+
+ASK = """
+import sys
+from prompt2model.records import Message, Request
+from prompt2model.teachers import open_teacher
+
+requests = [Request(messages=(Message(role="user", content=str(n)),)) for n in range(int(sys.argv[2]))]
+teacher = open_teacher(sys.argv[1], options={"concurrency": int(sys.argv[3])})
+print(sum(len(group) for group in teacher.answer(requests)))
+"""
+
+
+@pytest.mark.slow
+def test_killed_ten_times_only_what_was_in_flight_is_asked_again() -> None:
+    count, at_once, rng = 2000, 16, random.Random()
+    with serve() as server:
+        server.seconds = 0.02
+        command = [sys.executable, "-c", ASK, f"{server.url}#m", str(count), str(at_once)]
+        for _ in range(10):
+            goal = len(server.asked) + rng.randrange(20, 180)
+            with subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=subprocess.DEVNULL) as process:
+                wait_until(lambda goal=goal: len(server.asked) >= goal, seconds=60, step=0.001)
+                process.kill()
+        before = len(server.asked)
+        done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True)
+        assert int(done.stdout) == count
+        assert before < count < len(server.asked) <= count + 10 * at_once
+        assert len({json.dumps(body["messages"]) for body in server.asked}) == count
 
 
 # Scripted
@@ -638,11 +696,11 @@ def answers(url: str) -> bool:
         return False
 
 
-def wait_until(is_so: Callable[[], bool], *, seconds: float) -> None:
+def wait_until(is_so: Callable[[], bool], *, seconds: float, step: float = 0.5) -> None:
     end = time.monotonic() + seconds
     while not is_so():
-        assert time.monotonic() < end, "the server did not start"
-        time.sleep(0.5)
+        assert time.monotonic() < end, "that takes too long"
+        time.sleep(step)
 
 
 def free_port() -> int:
