@@ -228,7 +228,7 @@ class Server(asyncio.Protocol):
         }  # fmt: skip
         match fate:
             case "ok":
-                self.paid[body["messages"][-1]["content"]] += 1
+                self.paid[json.dumps(body["messages"])] += 1
                 self.say(200, json.dumps(answer).encode())
             case "broken":
                 self.say(200, json.dumps(answer).encode()[:-40])

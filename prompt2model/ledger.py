@@ -27,6 +27,10 @@ MOST_PAID_ATTEMPTS = 2
 """A teacher asks a request again at most until so many attempts may have cost money (a time-out may, a 429 cannot)."""
 
 
+BATCH = " (batch)"
+"""The end of a teacher's name whose requests go through the Batch API, at half the price."""
+
+
 class Price(Record):
     """US dollars per million tokens."""
 
@@ -50,6 +54,9 @@ def price(name: str) -> Price | None:
     The user's own `prices.toml` comes first. A dated model (gpt-4o-2024-08-06) costs what the undated one does.
     Raises ConfigError when the user's file cannot be read.
     """
+    if name.endswith(BATCH):
+        found = price(name.removesuffix(BATCH))
+        return found and found.model_copy(update={"input": found.input / 2, "output": found.output / 2})
     model = model_of(name)
     known = _listed() | _users_own()
     for key in (name, model, re.sub(r"-(\d{4}-\d{2}-\d{2}|\d{8})$", "", model)):
@@ -71,6 +78,7 @@ def price_line(name: str) -> str:
 
 def model_of(name: str) -> str:
     """The model in a teacher's name: what follows openai: or the # of an address."""
+    name = name.removesuffix(BATCH)
     return name.rpartition("#")[2] if name.startswith(("http:", "https:")) else name.partition(":")[2] or name
 
 

@@ -56,7 +56,7 @@ def imagine(name: str, options: Mapping[str, Any]) -> Imagined:
     if name.startswith("transformers:"):
         return Imagined(name, LocalModel.can, is_local=True)
     teacher = open_teacher(name, options=options)
-    return Imagined(name, teacher.can, is_local=teacher.is_local)
+    return Imagined(teacher.name, teacher.can, is_local=teacher.is_local)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 
 from prompt2model.errors import ConfigError, TeacherError
-from prompt2model.teachers import OPENAI_MODEL
 
 OFFICIAL = "https://api.openai.com/v1"
 LOOK_UP_SECONDS = 15.0
@@ -50,8 +49,8 @@ def key_for(address: str) -> str:
     return key or "none"
 
 
-def only_model(address: str, key: str) -> str:
-    """The server's only model, or our default where it has that. Raises TeacherError or ConfigError."""
+def only_model(address: str, key: str, preferred: str) -> str:
+    """The server's only model, or the preferred one where it has that. Raises TeacherError or ConfigError."""
     try:
         with event_loop() as loop:
             names = sorted(asyncio.run_coroutine_threadsafe(_look_up(address, key), loop).result())
@@ -60,8 +59,8 @@ def only_model(address: str, key: str) -> str:
             f"{address} does not say which models it has ({type(error).__name__}).",
             hint=f"Is the server up, and does its address end in /v1? Else name the model: {address}#MODEL",
         ) from error
-    if OPENAI_MODEL in names or len(names) == 1:
-        return OPENAI_MODEL if OPENAI_MODEL in names else names[0]
+    if preferred in names or len(names) == 1:
+        return preferred if preferred in names else names[0]
     raise ConfigError(
         f"{address} has {len(names)} models: {', '.join(names[:20]) or 'none'}.",
         hint=f"Name one: {address}#{names[0] if names else 'MODEL'}",

@@ -27,12 +27,12 @@ FLOORS = (
     " choices metrics exporters stages",
     # 2
     "config methods weights cache ledger hub questions batches second_reading front_matter keyed outputs tables report"
-    " labels quoted",
+    " labels quoted servers",
     # 3
     "description answers student_prompt memory decoding heads supply catalogue chat columns lines model_card filters"
     " strategies teachers settings",
     # 4
-    "drafts student notations patience rows servers",
+    "drafts student notations patience rows batch_api",
     # 5: what a training method has at hand, the trained student as it is called, what this machine can do with it
     "course trained speed validation",
     # 6: plug-ins, and the training loop

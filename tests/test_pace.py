@@ -112,7 +112,11 @@ def test_tokens_that_were_not_used_are_given_back() -> None:
 
 def test_what_the_server_tells_sets_the_rate() -> None:
     """200 of 500 are left, and in 3 seconds all are back: 100 a second."""
-    told = {"x-ratelimit-limit-requests": "500", "x-ratelimit-remaining-requests": "200", "x-ratelimit-reset-requests": "3s"}
+    told = {
+        "x-ratelimit-limit-requests": "500",
+        "x-ratelimit-remaining-requests": "200",
+        "x-ratelimit-reset-requests": "3s",
+    }
     pace = Pace()
     pace.told(told)
     assert [pace.take(1) for _ in range(200)][-1] == 0
@@ -121,14 +125,25 @@ def test_what_the_server_tells_sets_the_rate() -> None:
 
 def test_a_rate_that_was_set_is_not_changed_by_what_the_server_tells() -> None:
     pace = Pace(requests_per_minute=60)
-    pace.told({f"x-ratelimit-{fact}-requests": value for fact, value in (("limit", "9"), ("remaining", "0"), ("reset", "1h"))})
+    pace.told(
+        {f"x-ratelimit-{fact}-requests": value for fact, value in (("limit", "9"), ("remaining", "0"), ("reset", "1h"))}
+    )
     assert pace.take(1) == 0
     assert pace.take(1) == pytest.approx(1, abs=0.01)
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("6m0s", 360), ("2m59.5s", 179.5), ("120ms", 0.12), ("1h", 3600), ("7", 7), ("1.5", 1.5), ("", None), ("soon", None)],
+    [
+        ("6m0s", 360),
+        ("2m59.5s", 179.5),
+        ("120ms", 0.12),
+        ("1h", 3600),
+        ("7", 7),
+        ("1.5", 1.5),
+        ("", None),
+        ("soon", None),
+    ],
 )
 def test_durations_are_read_as_rate_limits_tell_them(text: str, expected: float | None) -> None:
     assert seconds(text) == (pytest.approx(expected) if expected is not None else None)

@@ -1,7 +1,7 @@
 """JSON schemas: what fits, and what a strict server takes."""
 
 import json
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from prompt2model.schemas import is_strict, misfit
 
 
-class Colour(str, Enum):
+class Colour(StrEnum):
     RED = "red"
     BLUE = "blue"
 
@@ -31,7 +31,12 @@ class Whole(BaseModel):
     is_new: bool = False
 
 
-GOOD = {"colour": "red", "parts": [{"name": "a", "number": 1}, {"name": "b", "number": None}], "share": 1, "is_new": True}
+GOOD = {
+    "colour": "red",
+    "parts": [{"name": "a", "number": 1}, {"name": "b", "number": None}],
+    "share": 1,
+    "is_new": True,
+}
 
 
 @pytest.mark.parametrize(

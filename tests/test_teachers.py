@@ -334,7 +334,9 @@ def test_more_and_more_requests_are_under_way_where_the_server_allows_it() -> No
         ({"concurrency": 0}, "concurrency: Input should be greater than 0"),
     ],
 )
-def test_an_option_that_cannot_be_used_is_an_error_that_lists_the_known_ones(options: dict[str, Any], said: str) -> None:
+def test_an_option_that_cannot_be_used_is_an_error_that_lists_the_known_ones(
+    options: dict[str, Any], said: str
+) -> None:
     with pytest.raises(ConfigError, match=said) as error:
         open_teacher("http://127.0.0.1:1/v1#m", options=options)
     assert "requests_per_minute, tokens_per_minute" in error.value.hint

@@ -12,15 +12,17 @@ from typing import Any
 import aiohttp
 
 from prompt2model import chat
+from prompt2model.batch_api import Batches
 from prompt2model.chat import Trouble
 from prompt2model.errors import TeacherError
-from prompt2model.ledger import MOST_PAID_ATTEMPTS, most_tokens_in, most_tokens_out, price
+from prompt2model.ledger import BATCH, MOST_PAID_ATTEMPTS, most_tokens_in, most_tokens_out, price
 from prompt2model.pace import FIRST, Pace, Window
 from prompt2model.patience import Health, Options
 from prompt2model.records import Reply, Request
 from prompt2model.registry import did_you_mean
 from prompt2model.schemas import misfit
 from prompt2model.servers import OFFICIAL, check_address, event_loop, key_for, models, only_model, open_session
+from prompt2model.teachers import OPENAI_MODEL
 
 GRACE_SECONDS = 1.0
 MOST_AT_ONCE = 256
@@ -39,7 +41,7 @@ def connect(model: str, *, url: str = "", **options: Any) -> "Chat":
     """
     address = check_address(url or os.environ.get("OPENAI_BASE_URL", "").strip() or OFFICIAL)
     key = key_for(address)
-    model = model or only_model(address, key)
+    model = model or only_model(address, key, OPENAI_MODEL)
     return Chat(f"{address}#{model}" if url else f"openai:{model}", model, address, key, Options(**options))
 
 
@@ -72,7 +74,7 @@ class Chat:
     def __init__(self, name: str, model: str, address: str, key: str, options: Options) -> None:
         known = price(name)
         self._effort = options.reasoning_effort if known and known.reasoning else ""
-        self.name = name
+        self.name = name + BATCH * options.batch
         self.identity = " ".join(filter(None, (f"{address}#{model}", self._effort)))
         self.can = frozenset({"text", "json_schema", *(["logprobs"] if options.logprobs else [])})
         self._model, self._at, self._options = model, (address, key), options
@@ -85,6 +87,9 @@ class Chat:
 
         Raises TeacherError when the server refuses all, or is out for too long.
         """
+        if self._options.batch:
+            yield from Batches(self.name, *self._at, self._body).answer(map(self._checked, requests))
+            return
         arrived: SimpleQueue[Answered | None] = SimpleQueue()
         window = Window(self._options.concurrency, self._width)
         with event_loop() as loop:
@@ -96,9 +101,13 @@ class Chat:
             self._width = window.size or FIRST
             work.result()
 
-    def _check(self, request: Request) -> None:
+    def _body(self, request: Request) -> dict[str, Any]:
+        return chat.body(request, self._model, effort=self._effort, refused=self._refused)
+
+    def _checked(self, request: Request) -> Request:
+        """The request. Raises TeacherError for one that the protocol cannot put."""
         if not request.choices and not request.continues:
-            return
+            return request
         if request.continues and not request.choices:
             what = "it continues no text: it can only answer"
         elif "logprobs" not in self.can:
@@ -106,7 +115,7 @@ class Chat:
         elif len(request.choices) > chat.TOP_LOGPROBS:
             what = f"it tells {len(request.choices)} choices not apart: {chat.TOP_LOGPROBS} are the most"
         else:
-            return
+            return request
         raise TeacherError(
             f"{self.name} cannot be asked that: {what}.",
             hint="A local teacher can: --teacher transformers:HuggingFaceTB/SmolLM2-135M-Instruct",
@@ -120,7 +129,7 @@ class Chat:
                 asking = _Asking(session, window, health, put)
                 watch = tasks.create_task(health.watch())
                 while await window.enter() and (numbered := next(waiting, None)):
-                    self._check(numbered[1])
+                    self._checked(numbered[1])
                     asking.has_begun(tasks.create_task(self._answer(asking, *numbered)))
                 await asyncio.gather(*asking.under_way)
                 watch.cancel()
@@ -190,7 +199,7 @@ class Chat:
         return outcome
 
     async def _once(self, session: aiohttp.ClientSession, request: Request) -> Reply | Trouble:
-        sent = chat.body(request, self._model, effort=self._effort, refused=self._refused)
+        sent = self._body(request)
         try:
             async with session.post(f"{self._at[0]}/chat/completions", json=sent) as response:
                 content = await response.read()
