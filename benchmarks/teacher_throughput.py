@@ -139,6 +139,10 @@ def gathered(url: str, prompts: list[str]) -> dict[str, object]:
 
 def curator(url: str, prompts: list[str]) -> dict[str, object]:
     """The peer, told the limit: it does not find it."""
+    import litellm
+
+    # It brings the tokenizer's file, which would be downloaded otherwise.
+    os.environ["TIKTOKEN_CACHE_DIR"] = str(Path(litellm.__file__).parent / "litellm_core_utils" / "tokenizers")
     from bespokelabs import curator as peer
 
     limits = {"max_requests_per_minute": 60 * PER_SECOND, "max_tokens_per_minute": 1_000_000_000}

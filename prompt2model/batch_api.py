@@ -51,7 +51,10 @@ class Batches:
     """Before the second look at a batch; it doubles with each."""
 
     def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
-        """The replies, a batch at a time. Raises TeacherError when batches are refused or the server is out."""
+        """The replies, a batch at a time; no two requests may be the same, as none are behind a cache.
+
+        Raises TeacherError when batches are refused or the server is out.
+        """
         asked = [_Line(index, request, self.body(request)) for index, request in enumerate(requests)]
         with event_loop() as loop:
             for number in range(MOST_TRIES):

@@ -45,7 +45,7 @@ class Price(Record):
 
 
 FREE = Price(input=0, output=0)
-LOCAL = ("transformers", "scripted")
+LOCAL = ("transformers", "scripted", "vllm")
 
 
 def price(name: str) -> Price | None:

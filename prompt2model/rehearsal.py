@@ -17,6 +17,7 @@ from prompt2model.stages.generate import plan as plan_writing
 from prompt2model.strategies import Round
 from prompt2model.student import LocalModel
 from prompt2model.teachers import open_teacher
+from prompt2model.teachers.vllm import InProcess
 from prompt2model.twins import Twins
 
 REHEARSED = 16
@@ -55,6 +56,8 @@ def imagine(name: str, options: Mapping[str, Any]) -> Imagined:
     """A teacher that can do what the one of this full name can. Raises as `open_teacher` does, but loads no model."""
     if name.startswith("transformers:"):
         return Imagined(name, LocalModel.can, is_local=True)
+    if name.startswith("vllm:"):
+        return Imagined(name, InProcess.can, is_local=True)
     teacher = open_teacher(name, options=options)
     return Imagined(teacher.name, teacher.can, is_local=teacher.is_local)
 

@@ -27,7 +27,7 @@ FLOORS = (
     " choices metrics exporters stages",
     # 2
     "config methods weights cache ledger hub questions batches second_reading front_matter keyed outputs tables report"
-    " labels quoted servers",
+    " labels quoted servers accounts",
     # 3
     "description answers student_prompt memory decoding heads supply catalogue chat columns lines model_card filters"
     " strategies teachers settings",

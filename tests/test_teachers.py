@@ -1,5 +1,6 @@
 """Teachers: found by name, and the openai teacher against real servers, good and bad."""
 
+import importlib.util
 import json
 import logging
 import math
@@ -18,7 +19,7 @@ import pytest
 from chat_server import ChatServer, serve
 
 from prompt2model import registry
-from prompt2model.errors import BudgetExceeded, ConfigError, Prompt2ModelError, TeacherError
+from prompt2model.errors import BudgetExceeded, ConfigError, MissingExtra, Prompt2ModelError, TeacherError
 from prompt2model.ledger import MOST_PAID_ATTEMPTS, most_tokens_in, most_tokens_out
 from prompt2model.records import Message, Reply, Request
 from prompt2model.teacher import Teacher, replies, spent_by
@@ -651,6 +652,17 @@ def test_a_line_that_is_no_answer_is_shown(tmp_path: Path, line: str) -> None:
 def test_a_script_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(TeacherError, match="cannot be read"):
         open_teacher(f"scripted:{tmp_path / 'none.jsonl'}")
+
+
+# vLLM
+
+
+def test_without_vllm_its_teacher_says_how_to_install_it() -> None:
+    if importlib.util.find_spec("vllm"):
+        pytest.skip("vLLM is installed")
+    with pytest.raises(MissingExtra, match="'vllm' is not installed") as error:
+        open_teacher("vllm:owner/model")
+    assert error.value.hint == "pip install 'prompt2model[vllm]'"
 
 
 # A released server

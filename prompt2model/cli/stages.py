@@ -83,6 +83,7 @@ def generate(
     teacher: o.Teacher = None,
     data: o.Data = None,
     budget: o.Budget = None,
+    batch: o.Batch = False,
     count: o.Count = None,
     config: o.ConfigFile = None,
     set_: o.SetTo = None,
@@ -99,7 +100,14 @@ def generate(
     from prompt2model.teachers import open_teacher
 
     settings = o.configured(
-        config, set_, teacher=teacher, budget_usd=budget, seed=seed, retrieve__data=data, generate__count=count
+        config,
+        set_,
+        teacher=teacher,
+        budget_usd=budget,
+        seed=seed,
+        retrieve__data=data,
+        generate__count=count,
+        **o.batched(batch),
     )
     screen = Screen(quiet=quiet)
     if out:
@@ -109,7 +117,7 @@ def generate(
     with resumable(screen, "the response cache"):
         asked = open_teacher(settings.teacher, options=settings.teacher_options, budget_usd=settings.budget_usd)
         tell = teller(screen)
-        task = read(text, settings.parse, teacher=None if asked.is_local else asked)
+        task = read(text, settings.parse, teacher=None if asked.is_local or batch else asked)
         tell("parse", task)
         found = retrieve(task, settings.retrieve) if settings.retrieve.data else Found(base="")
         made = write(task, found, settings.generate, teacher=asked, seed=settings.seed)
