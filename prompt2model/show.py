@@ -138,14 +138,18 @@ def spent_lines(ledger: Sequence[Entry], planned: "Sequence[Step]") -> list[str]
     if not planned:
         return []
     spent, stages = total(ledger), dict.fromkeys(entry.stage for entry in ledger)
-    by_stage = [f"{stage} ${total(one for one in ledger if one.stage == stage).usd:.2f}" for stage in stages]
+    by_stage = [f"{stage} {_usd(total(one for one in ledger if one.stage == stage).usd)}" for stage in stages]
     said = sum(step.requests for step in planned), sum(step.usd for step in planned)
     tokens = f"{spent.tokens_in:,} tokens read, {spent.tokens_out:,} written"
     cached = f" ({spent.cached:,} of them from the cache)" if spent.cached else ""
     return [
-        f"teacher {tokens}, ${spent.usd:.2f}" + (f": {', '.join(by_stage)}" if by_stage else "") + cached,
-        f"        The plan said {said[0]:,} requests, ${said[1]:.2f}; it was {spent.requests:,}, ${spent.usd:.2f}.",
+        f"teacher {tokens}, {_usd(spent.usd)}" + (f": {', '.join(by_stage)}" if by_stage else "") + cached,
+        f"        The plan said {said[0]:,} requests, {_usd(said[1])}; it was {spent.requests:,}, {_usd(spent.usd)}.",
     ]
+
+
+def _usd(usd: float) -> str:
+    return f"${usd:.2f}" if usd >= 0.1 else f"${usd:.4f}"
 
 
 # Tables
