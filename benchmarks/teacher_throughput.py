@@ -80,7 +80,8 @@ def measure(python: str, who: str, url: str, count: int) -> dict[str, object]:
         with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
             watched = psutil.Process(process.pid)
             while process.poll() is None:
-                megabytes.append(watched.memory_info().rss / 1e6)
+                if resident := watched.memory_info().rss:  # 0 once it has ended
+                    megabytes.append(resident / 1e6)
                 time.sleep(0.25)
             if not said.exists():
                 return {"failed": process.stderr.read().decode()[-300:]}

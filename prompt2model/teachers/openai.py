@@ -45,27 +45,6 @@ def connect(model: str, *, url: str = "", **options: Any) -> "Chat":
     return Chat(f"{address}#{model}" if url else f"openai:{model}", model, address, key, Options(**options))
 
 
-@dataclass
-class _Asking:
-    """What the requests of one call share."""
-
-    session: aiohttp.ClientSession
-    window: Window
-    health: Health
-    put: Callable[[Answered], None]
-    under_way: set[asyncio.Task[None]] = field(default_factory=set)
-
-    def has_begun(self, task: asyncio.Task[None]) -> None:
-        self.under_way.add(task)
-        task.add_done_callback(self.under_way.discard)
-
-    async def end(self) -> None:
-        """Begin no request any more, and give those under way a moment: they may be paid for."""
-        self.window.close()
-        if others := self.under_way - {asyncio.current_task()}:
-            await asyncio.wait(others, timeout=GRACE_SECONDS)
-
-
 class Chat:
     """A model that answers over HTTP, many requests at a time."""
 
@@ -237,6 +216,27 @@ class Chat:
 
     def _without_key(self, text: str) -> str:
         return text.replace(self._at[1], "[key]") if len(self._at[1]) > 4 else text
+
+
+@dataclass
+class _Asking:
+    """What the requests of one call share."""
+
+    session: aiohttp.ClientSession
+    window: Window
+    health: Health
+    put: Callable[[Answered], None]
+    under_way: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def has_begun(self, task: asyncio.Task[None]) -> None:
+        self.under_way.add(task)
+        task.add_done_callback(self.under_way.discard)
+
+    async def end(self) -> None:
+        """Begin no request any more, and give those under way a moment: they may be paid for."""
+        self.window.close()
+        if others := self.under_way - {asyncio.current_task()}:
+            await asyncio.wait(others, timeout=GRACE_SECONDS)
 
 
 def guess_tokens(request: Request) -> int:
