@@ -11,6 +11,7 @@ from prompt2model.records import Artifact, Example, Report, Splits, Student
 from prompt2model.rows import read_rows
 from prompt2model.stages.evaluate import evaluate
 from prompt2model.stages.export import export
+from prompt2model.teacher import Teacher
 from prompt2model.teachers import choose_teacher, open_teacher
 from prompt2model.twins import Twins
 
@@ -40,7 +41,7 @@ def train_again(folder: Path, config: Config) -> Student:
     key = stage_key("train", (run.task, splits, base, config.train, name, config.seed))
     if store.is_made(folder, "train", Student, depends_on=key):
         return run.trained
-    teacher = open_teacher(name, budget_usd=config.budget_usd, book=folder / "spent.jsonl") if asks else None
+    teacher = _open(name, config, folder) if asks else None
     where = folder / "student"
     student = train(run.task, splits, base, config.train, folder=where, seed=config.seed, teacher=teacher)
     if is_main_process():
@@ -58,7 +59,7 @@ def evaluate_again(folder: Path, config: Config, test_data: str = "") -> Report:
     run = Run(folder)
     splits, teacher = run.splits, None
     if config.evaluate.teacher:
-        teacher = open_teacher(config.teacher, budget_usd=config.budget_usd, book=folder / "spent.jsonl")
+        teacher = _open(config.teacher, config, folder)
     if test_data:
         splits, note = _measured_on(test_data, run, config)
         measured = evaluate(run.task, splits, run.trained, config.evaluate, teacher=teacher, seed=config.seed)
@@ -82,6 +83,11 @@ def export_again(folder: Path, config: Config, out: Path) -> Artifact:
 def is_main_process() -> bool:
     """Whether this is the process that writes and speaks, where `accelerate launch` or `torchrun` started several."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def _open(name: str, config: Config, folder: Path) -> Teacher:
+    book = folder / "spent.jsonl"
+    return open_teacher(name, options=config.teacher_options, budget_usd=config.budget_usd, book=book)
 
 
 def _measured_on(test_data: str, run: Run, config: Config) -> tuple[Splits, tuple[str, ...]]:

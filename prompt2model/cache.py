@@ -3,8 +3,9 @@
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 
 from filelock import FileLock
@@ -15,6 +16,8 @@ from prompt2model.teacher import Teacher, spent_by
 
 WAIT_SECONDS = 60.0
 """How long one process waits for another that is writing."""
+LOOKED_UP = 500
+"""Requests that are looked up at a time; SQLite takes no more than 999 variables everywhere."""
 
 
 def key(identity: str, request: Request) -> str:
@@ -51,26 +54,28 @@ class Cached:
         """What the teacher within has cost, and how many requests were answered without it."""
         return spent_by(self.within) + Spent(requests=self._hits, cached=self._hits)
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Reply]]]:
-        """What is known first, as one group; then the teacher's replies as they come. A request that occurs twice is
-        asked once. Those that are asked keep their order, on which the batches of local teachers depend."""
+    def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
+        """What is known first; then the teacher's replies as they come. A request that occurs twice is asked once.
+        Those that are asked keep their order, on which the batches of local teachers depend."""
+        requests = list(requests)
         places: dict[str, list[int]] = {}
         for index, request in enumerate(requests):
             places.setdefault(key(self.identity, request), []).append(index)
         with closing(self._open()) as file:
-            known = self._known(file, list(places))
-            hits = [(index, reply) for asked, reply in known.items() for index in places[asked]]
-            self._hits += len(hits)
-            if hits:
-                yield hits
-            missing = [asked for asked in places if asked not in known]
+            missing: list[str] = []
+            for keys in _batched(places):
+                known = self._known(file, keys)
+                missing += [asked for asked in keys if asked not in known]
+                if hits := [(index, reply) for asked, reply in known.items() for index in places[asked]]:
+                    self._hits += len(hits)
+                    yield hits
             if missing:
                 yield from self._ask(file, requests, missing, places)
 
     def _ask(
         self, file: sqlite3.Connection, requests: Sequence[Request], missing: list[str], places: dict[str, list[int]]
     ) -> Iterator[list[tuple[int, Reply]]]:
-        for group in self.within.answer([requests[places[asked][0]] for asked in missing]):
+        for group in self.within.answer(requests[places[asked][0]] for asked in missing):
             kept = self._keep(file, [(missing[index], reply) for index, reply in group])
             yield [pair for asked, reply in kept for pair in self._shared(places[asked], reply)]
 
@@ -83,12 +88,12 @@ class Cached:
         again = reply.model_copy(update={"cached": True})
         return [(first, reply), *((index, again) for index in others)]
 
-    def _known(self, file: sqlite3.Connection, keys: list[str]) -> dict[str, Reply]:
+    def _known(self, file: sqlite3.Connection, keys: Sequence[str]) -> dict[str, Reply]:
+        """In the order of the keys."""
+        places = ", ".join("?" * len(keys))
         with _or_run_error(self._path):
-            rows = (
-                (asked, file.execute("SELECT reply FROM replies WHERE key = ?", (asked,)).fetchone()) for asked in keys
-            )
-            return {asked: _read(row[0]) for asked, row in rows if row}
+            rows = dict(file.execute(f"SELECT key, reply FROM replies WHERE key IN ({places})", keys))  # noqa: S608
+        return {asked: _read(rows[asked]) for asked in keys if asked in rows}
 
     def _keep(self, file: sqlite3.Connection, answered: list[tuple[str, Reply]]) -> list[tuple[str, Reply]]:
         """Keep one group. Where another process was first, its reply counts: it is the one a resumed run would read."""
@@ -105,6 +110,13 @@ class Cached:
             file = sqlite3.connect(self._path, timeout=WAIT_SECONDS, isolation_level=None, check_same_thread=False)
             file.execute("PRAGMA synchronous=NORMAL")
             return file
+
+
+def _batched(keys: Iterable[str], size: int = LOOKED_UP) -> Iterator[list[str]]:
+    """The keys, so many at a time: also a million of them, and their replies, are never in memory at once."""
+    rest = iter(keys)
+    while some := list(islice(rest, size)):
+        yield some
 
 
 def _write(reply: Reply) -> str:

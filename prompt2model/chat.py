@@ -1,22 +1,24 @@
 """OpenAI's chat protocol: what is sent for a request, and what a reply or an error means. No network in here."""
 
 import json
+import math
 import re
+import string
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
-import openai
 from pydantic import BaseModel, ValidationError
 
 from prompt2model.ledger import most_tokens_in, most_tokens_out
 from prompt2model.prompts import render
-from prompt2model.records import Reply, Request
+from prompt2model.records import Message, Reply, Request
+from prompt2model.schemas import is_strict
 
-REASONING_EFFORT = "low"
-"""Asked of models that think first: a row of training data is not worth a long thought."""
+TOP_LOGPROBS = 20
+"""As many as servers give at most; hence no more choices can be told apart."""
 
 OPTIONAL = ("max_tokens", "temperature", "top_p", "seed", "stop", "reasoning_effort")
 """Parameters that some servers refuse and a request can do without; max_completion_tokens replaces max_tokens."""
@@ -49,28 +51,57 @@ class Trouble:
     """What is missing when no request can succeed."""
 
 
-def body(request: Request, model: str, *, reasoning: bool, refused: Collection[str]) -> dict[str, Any]:
-    """The request as the server takes it: without the parameters that it refused before."""
-    in_text = request.json_schema is not None and "response_format" in refused
-    messages = [message.model_dump() for message in request.messages]
-    if in_text:
-        messages[-1]["content"] += "\n\n" + render("teachers/json_in_text.j2", schema=request.json_schema)
-    newer = reasoning or "max_tokens" in refused
+def body(request: Request, model: str, *, effort: str, refused: Collection[str]) -> dict[str, Any]:
+    """The request as the server takes it: without the parameters that it refused before.
+
+    `effort` is how much a model that thinks first is asked to think; empty for one that does not.
+    """
+    newer = bool(effort) or "max_tokens" in refused
     wanted = {
-        "max_completion_tokens" if newer else "max_tokens": most_tokens_out(request, reasoning=reasoning),
+        "max_completion_tokens" if newer else "max_tokens": most_tokens_out(request, reasoning=bool(effort)),
         "temperature": request.temperature,
         "top_p": request.top_p,
         "seed": request.seed,
         "stop": list(request.stop) or None,
-        "reasoning_effort": REASONING_EFFORT if reasoning else None,
+        "reasoning_effort": effort or None,
         "response_format": _response_format(request.json_schema) if request.json_schema else None,
+        "logprobs": True if request.choices else None,
+        "top_logprobs": TOP_LOGPROBS if request.choices else None,
     }
     kept = {name: value for name, value in wanted.items() if value is not None and name not in refused}
-    return {"model": model, "messages": messages, **kept}
+    return {"model": model, "messages": _messages(request, "response_format" in refused), **kept}
 
 
-def read(content: bytes, request: Request, sent: Mapping[str, Any]) -> Reply | Trouble:
-    """The reply in the server's answer to what was sent."""
+def repair(request: Request, answer: str, misfit: str) -> Request:
+    """The request with the answer that does not fit its schema, and what is wrong with it."""
+    again = render("teachers/repair.j2", misfit=misfit[:200])
+    turns = (Message(role="assistant", content=answer), Message(role="user", content=again))
+    return request.model_copy(update={"messages": (*request.messages, *turns)})
+
+
+def answered(
+    status: int, headers: Mapping[str, str], content: bytes, request: Request, sent: Mapping[str, Any]
+) -> Reply | Trouble:
+    """What the server's answer means for the request that was sent."""
+    return _read(content, request, sent) if status < 300 else _refusal(status, headers, content, sent)
+
+
+def _messages(request: Request, in_text: bool) -> list[dict[str, Any]]:
+    """The conversation; a schema that the server does not take, and choices, are put into words at its end.
+
+    The beginning of an answer, on which the likelihoods of a local model would be conditioned, gives way to letters.
+    """
+    turns = request.messages[:-1] if request.choices and request.continues else request.messages
+    messages = [message.model_dump() for message in turns]
+    if in_text and request.json_schema is not None:
+        messages[-1]["content"] += "\n\n" + render("teachers/json_in_text.j2", schema=request.json_schema)
+    if request.choices:
+        lettered = list(zip(string.ascii_uppercase, request.choices, strict=False))
+        messages[-1]["content"] += "\n\n" + render("teachers/choose.j2", lettered=lettered)
+    return messages
+
+
+def _read(content: bytes, request: Request, sent: Mapping[str, Any]) -> Reply | Trouble:
     try:
         answer = _Completion.model_validate(json.loads(content))
     except (ValueError, RecursionError) as error:
@@ -86,24 +117,33 @@ def read(content: bytes, request: Request, sent: Mapping[str, Any]) -> Reply | T
     if request.json_schema and "response_format" not in sent:
         text = FENCED.sub(r"\1", text)
     usage = answer.usage or _Usage(prompt_tokens=most_tokens_in(request), completion_tokens=len(text.encode()))
-    return Reply(text=text, finish=finish, tokens_in=usage.prompt_tokens, tokens_out=usage.completion_tokens)
+    reply = Reply(text=text, finish=finish, tokens_in=usage.prompt_tokens, tokens_out=usage.completion_tokens)
+    return _with_logprobs(reply, answer.choices[0], request) if request.choices else reply
 
 
-def trouble(error: openai.APIError | TimeoutError, sent: Mapping[str, Any]) -> Trouble:
-    """What an exception of the client means for the request that was sent."""
-    if isinstance(error, openai.APIStatusError):
-        return _status(error, sent)
-    never_sent = "Connect" in type(error.__cause__).__name__
-    cause = f"{type(error.__cause__ or error).__name__}: {error.__cause__ or error}"
-    if never_sent:
-        return Trouble("no connection", cause, retry=True, is_outage=True)
-    timed_out = isinstance(error, TimeoutError | openai.APITimeoutError)
-    reason = "timed out" if timed_out else "the connection broke"
-    return Trouble(reason, cause, retry=True, is_outage=True, may_be_paid=True)
+def _with_logprobs(reply: Reply, choice: "_Choice", request: Request) -> Reply | Trouble:
+    """The likelihood of each choice by its letter: a letter is one token, so no choice begins as another does."""
+    try:
+        first = _Logprobs.model_validate(choice.logprobs).content[0].top_logprobs
+    except (ValidationError, IndexError):
+        return Trouble("the reply holds no likelihoods", str(choice.logprobs)[:200])
+    seen: dict[str, float] = {}
+    for one in first:
+        letter = one.token.strip().upper()
+        seen[letter] = seen.get(letter, 0.0) + math.exp(one.logprob)
+    least = min((one.logprob for one in first), default=0.0)
+    letters = string.ascii_uppercase[: len(request.choices)]
+    if not seen.keys() & set(letters):
+        return Trouble("the reply holds no likelihoods", f"The answer began with {list(seen)[:5]}.")
+    # A letter that is not among the likeliest tokens is less likely than the least of them.
+    logprobs = tuple(math.log(seen[letter]) if seen.get(letter) else least for letter in letters)
+    best = max(range(len(letters)), key=logprobs.__getitem__)
+    return reply.model_copy(update={"text": request.choices[best], "logprobs": logprobs, "finish": "stop"})
 
 
-def _status(error: openai.APIStatusError, sent: Mapping[str, Any]) -> Trouble:
-    status, text = error.status_code, _error_text(error)
+def _refusal(status: int, headers: Mapping[str, str], content: bytes, sent: Mapping[str, Any]) -> Trouble:
+    error = _error(content)
+    text, wait = error.message, _wait(headers)
     if error.code == "insufficient_quota":
         return Trouble("no credit left (429)", text, ends_all="quota")
     match status:
@@ -115,10 +155,10 @@ def _status(error: openai.APIStatusError, sent: Mapping[str, Any]) -> Trouble:
             return Trouble("no such model (404)", text, ends_all="model")
         case 408 | 409 | 429:
             reason = {408: "timed out (408)", 409: "conflict (409)", 429: "rate limited (429)"}[status]
-            return Trouble(reason, text, retry=True, is_outage=True, wait_seconds=_wait(error))
+            return Trouble(reason, text, retry=True, is_outage=True, wait_seconds=wait)
         case _ if status >= 500:
-            return Trouble(f"server error ({status})", text, retry=True, is_outage=True, wait_seconds=_wait(error))
-    if refused := _refused(error.param, f"{text} {error.body}", sent):
+            return Trouble(f"server error ({status})", text, retry=True, is_outage=True, wait_seconds=wait)
+    if refused := _refused(error.param, f"{text} {_start(content, 2000)}", sent):
         return Trouble(f"refused ({status})", text, retry=True, refused=refused)
     return Trouble(f"the prompt is too long ({status})" if TOO_LONG.search(text) else f"refused ({status})", text)
 
@@ -134,21 +174,8 @@ def _refused(param: str | None, text: str, sent: Mapping[str, Any]) -> frozenset
 
 
 def _response_format(schema: dict[str, Any]) -> dict[str, Any]:
-    wanted = {"name": "answer", "schema": schema, "strict": _is_strict(schema)}
+    wanted = {"name": "answer", "schema": schema, "strict": is_strict(schema)}
     return {"type": "json_schema", "json_schema": wanted}
-
-
-def _is_strict(schema: Any) -> bool:
-    """Whether OpenAI's strict mode takes it: every object lists all its properties as required and allows no other."""
-    if isinstance(schema, list):
-        return all(map(_is_strict, schema))
-    if not isinstance(schema, dict):
-        return True
-    if schema.get("type") == "object":
-        properties = schema.get("properties", {})
-        if schema.get("additionalProperties") is not False or set(schema.get("required", ())) != set(properties):
-            return False
-    return all(map(_is_strict, schema.values()))
 
 
 class _Message(BaseModel):
@@ -159,6 +186,7 @@ class _Message(BaseModel):
 class _Choice(BaseModel):
     message: _Message
     finish_reason: Any = None
+    logprobs: Any = None
 
 
 class _Usage(BaseModel):
@@ -171,6 +199,43 @@ class _Completion(BaseModel):
 
     choices: list[_Choice] | None
     usage: _Usage | None = None
+
+
+class _Token(BaseModel):
+    token: str
+    logprob: float
+
+
+class _Position(BaseModel):
+    top_logprobs: list[_Token]
+
+
+class _Logprobs(BaseModel):
+    content: list[_Position]
+
+
+@dataclass(frozen=True)
+class _Error:
+    message: str
+    param: str | None = None
+    code: str | None = None
+
+
+def _error(content: bytes) -> _Error:
+    """What a refusal says, in OpenAI's form, {"error": {"message": …}}, or in any other."""
+    try:
+        said = json.loads(content)
+    except (ValueError, RecursionError):
+        return _Error(_start(content))
+    inner = said.get("error", said) if isinstance(said, dict) else said
+    if not isinstance(inner, dict):
+        return _Error(str(inner)[:2000])
+    message, param, code = (inner.get(name) for name in ("message", "param", "code"))
+    return _Error(
+        message if isinstance(message, str) else json.dumps(inner)[:2000],
+        param if isinstance(param, str) else None,
+        code if isinstance(code, str) else None,
+    )
 
 
 def _finish(choice: _Choice) -> Literal["stop", "length", "filtered"]:
@@ -198,15 +263,13 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _error_text(error: openai.APIStatusError) -> str:
-    message = error.body.get("message") if isinstance(error.body, dict) else None
-    return message if isinstance(message, str) else error.message
-
-
-def _wait(error: openai.APIStatusError) -> float:
-    """Retry-After in seconds; RFC 9110 allows a number or a date."""
-    value = error.response.headers.get("retry-after", "")
-    if re.fullmatch(r"\d+(\.\d+)?", value.strip()):
+def _wait(headers: Mapping[str, str]) -> float:
+    """Retry-After in seconds; RFC 9110 allows a number or a date, and some servers say it in milliseconds as well."""
+    exact = headers.get("retry-after-ms", "").strip()
+    if re.fullmatch(r"\d+(\.\d+)?", exact):
+        return float(exact) / 1000
+    value = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d+(\.\d+)?", value):
         return float(value)
     try:
         when = parsedate_to_datetime(value)
@@ -215,5 +278,5 @@ def _wait(error: openai.APIStatusError) -> float:
     return max((when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds(), 0.0)
 
 
-def _start(content: bytes) -> str:
-    return content[:200].decode("utf-8", "replace")
+def _start(content: bytes, length: int = 200) -> str:
+    return content[:length].decode("utf-8", "replace")

@@ -158,6 +158,9 @@ class Config(Settings):
         "auto",
         description="Who writes and labels: openai:MODEL, transformers:ID, URL#MODEL; auto takes what is at hand.",
     )
+    teacher_options: dict[str, Any] = Field(
+        default_factory=dict, description="Options of the teacher, as in teacher_options.requests_per_minute=500."
+    )
     budget_usd: float = Field(0.0, ge=0, description="Most that the teacher may cost, in US dollars; 0 sets no limit.")
     seed: int = Field(0, ge=0, description="Same seed, same result.")
     parse: ParseConfig = ParseConfig()

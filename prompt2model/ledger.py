@@ -4,9 +4,11 @@ import json
 import re
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from threading import Lock
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -18,11 +20,15 @@ from prompt2model.teacher import Teacher
 REASONING_TOKENS = 2048
 """Allowed on top of `max_tokens` to a model that thinks first: else its thoughts leave no room for the answer."""
 
+REPAIR_TOKENS = 512
+"""More than it takes to say what is wrong with an answer."""
+
 MOST_PAID_ATTEMPTS = 2
 """A teacher asks a request again at most until so many attempts may have cost money (a time-out may, a 429 cannot)."""
 
-IN_FLIGHT = 16
-"""Requests that a teacher with a price has under way at once."""
+
+BATCH = " (batch)"
+"""The end of a teacher's name whose requests go through the Batch API, at half the price."""
 
 
 class Price(Record):
@@ -39,7 +45,7 @@ class Price(Record):
 
 
 FREE = Price(input=0, output=0)
-LOCAL = ("transformers", "scripted")
+LOCAL = ("transformers", "scripted", "vllm")
 
 
 def price(name: str) -> Price | None:
@@ -48,6 +54,9 @@ def price(name: str) -> Price | None:
     The user's own `prices.toml` comes first. A dated model (gpt-4o-2024-08-06) costs what the undated one does.
     Raises ConfigError when the user's file cannot be read.
     """
+    if name.endswith(BATCH):
+        found = price(name.removesuffix(BATCH))
+        return found and found.model_copy(update={"input": found.input / 2, "output": found.output / 2})
     model = model_of(name)
     known = _listed() | _users_own()
     for key in (name, model, re.sub(r"-(\d{4}-\d{2}-\d{2}|\d{8})$", "", model)):
@@ -69,6 +78,7 @@ def price_line(name: str) -> str:
 
 def model_of(name: str) -> str:
     """The model in a teacher's name: what follows openai: or the # of an address."""
+    name = name.removesuffix(BATCH)
     return name.rpartition("#")[2] if name.startswith(("http:", "https:")) else name.partition(":")[2] or name
 
 
@@ -91,9 +101,8 @@ def estimate(requests: Sequence[Request], name: str, *, times: float = 1) -> Spe
 class Metered:
     """A teacher whose cost is counted, and whose next request is not sent when the budget might not bear it.
 
-    The worst case of every request is reserved before it is sent. Requests go out in chunks whose worst case fits in
-    what is left; what their answers did not cost is free again for the next chunk. `book` is a file that remembers
-    what was spent when the process is killed.
+    The worst case of every request is reserved when the teacher takes it, and freed when it is answered: what answers
+    did not cost pays for further requests. `book` is a file that remembers what was spent when the process is killed.
     """
 
     def __init__(
@@ -114,50 +123,73 @@ class Metered:
         )
         self.spent = Spent()
         self.within, self._price, self._budget_usd = teacher, price or FREE, budget_usd
+        self._reserved: dict[int, float] = {}
+        self._reserved_usd, self._lock = 0.0, Lock()
         self._book = Book(book) if book else None
         self._before_usd = self._book.usd if self._book else 0.0
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Reply]]]:
+    def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
         """The teacher's replies. Raises BudgetExceeded, after those under way came back, when the next does not fit."""
-        done = 0
-        while done < len(requests):
-            chunk = self._affordable(requests[done:])
-            if not chunk:
-                raise self._exceeded(requests[done])
-            yield from ([(done + index, reply) for index, reply in group] for group in self._metered(chunk))
-            done += len(chunk)
+        waiting = _Waiting(requests)
+        while waiting.next is not None:
+            first = waiting.taken
+            affordable = iter(partial(self._take_affordable, waiting), None)
+            yield from (
+                [(first + index, reply) for index, reply in group] for group in self._metered(affordable, first)
+            )
+            if waiting.taken == first:
+                raise self._exceeded(waiting.next)
 
     @property
     def left_usd(self) -> float:
         """What may still be spent; infinite without a budget."""
         return self._budget_usd - self._before_usd - self.spent.usd if self._budget_usd else float("inf")
 
-    def _affordable(self, requests: Sequence[Request]) -> Sequence[Request]:
-        """The longest beginning of the requests whose worst case fits in what is left."""
-        left = self.left_usd
-        for count, request in enumerate(requests):
-            left -= self._worst_usd(request)
-            if left < 0:
-                return requests[:count]
-        return requests
+    def _take_affordable(self, waiting: "_Waiting") -> Request | None:
+        """The next request, its worst case reserved; none when there is none, or what is left might not bear it.
 
-    def _metered(self, chunk: Sequence[Request]) -> Iterator[list[tuple[int, Reply]]]:
-        if self._book:
-            self._book.risk(sum(sorted(map(self._worst_usd, chunk))[-IN_FLIGHT:]))
+        The teacher calls it, from whichever thread it works in.
+        """
+        if waiting.next is None:
+            return None
+        worst = self._worst_usd(waiting.next)
+        with self._lock:
+            if self._reserved_usd + worst > self.left_usd:
+                return None
+            self._reserved[waiting.taken] = worst
+            self._reserved_usd += worst
+            if self._book:
+                self._book.risk(self._reserved_usd, most=self.left_usd)
+        return waiting.take()
+
+    def _metered(self, requests: Iterator[Request], first: int) -> Iterator[list[tuple[int, Reply]]]:
         began = time.monotonic()
-        for group in self.within.answer(chunk):
-            self._count([reply for _, reply in group], time.monotonic() - began)
-            yield group
-            began = time.monotonic()
-        if self._book:
-            self._book.risk(0.0)
+        try:
+            for group in self.within.answer(requests):
+                self._count(first, group, time.monotonic() - began)
+                yield group
+                began = time.monotonic()
+        finally:
+            self._write_off()
 
-    def _count(self, replies: list[Reply], seconds: float) -> None:
-        tokens_in, tokens_out = sum(reply.tokens_in for reply in replies), sum(reply.tokens_out for reply in replies)
+    def _count(self, first: int, group: list[tuple[int, Reply]], seconds: float) -> None:
+        tokens_in, tokens_out = sum(reply.tokens_in for _, reply in group), sum(reply.tokens_out for _, reply in group)
         usd = self._price.usd(tokens_in, tokens_out)
-        self.spent += Spent(requests=len(replies), tokens_in=tokens_in, tokens_out=tokens_out, usd=usd, seconds=seconds)
-        if self._book and usd:
-            self._book.add(usd)
+        with self._lock:
+            self.spent += Spent(
+                requests=len(group), tokens_in=tokens_in, tokens_out=tokens_out, usd=usd, seconds=seconds
+            )
+            if self._book and usd:
+                self._book.add(usd)
+            self._reserved_usd -= sum(self._reserved.pop(first + index) for index, _ in group)
+
+    def _write_off(self) -> None:
+        """What was under way when the teacher ended may be on the bill, and nobody will hear of it."""
+        lost = sum(self._reserved.values())
+        self._before_usd += lost
+        self._reserved, self._reserved_usd = {}, 0.0
+        if self._book:
+            self._book.settle(lost)
 
     def _worst_usd(self, request: Request) -> float:
         tokens_in, tokens_out = most_tokens_in(request), most_tokens_out(request, reasoning=self._price.reasoning)
@@ -171,6 +203,19 @@ class Metered:
         )
 
 
+class _Waiting:
+    """Requests of which the first can be looked at before it is taken."""
+
+    def __init__(self, requests: Iterable[Request]) -> None:
+        self._rest, self.taken = iter(requests), 0
+        self.next = next(self._rest, None)
+
+    def take(self) -> Request | None:
+        taken, self.next = self.next, next(self._rest, None)
+        self.taken += 1
+        return taken
+
+
 class Book:
     """A file of what was spent, a line each, that survives a kill; what was under way then counts as spent."""
 
@@ -179,17 +224,26 @@ class Book:
         entries = [_entry(line) for line in path.read_text().splitlines()] if path.exists() else []
         risks = [entry["at_risk_usd"] for entry in entries if "at_risk_usd" in entry]
         self.usd = sum(entry.get("usd", 0.0) for entry in entries)
-        if risks and risks[-1]:
-            self.usd += risks[-1]
-            self.add(risks[-1])
-            self.risk(0.0)
+        self._risk = risks[-1] if risks else 0.0
+        self.usd += self._risk
+        self.settle(self._risk)
 
     def add(self, usd: float) -> None:
         self._write({"usd": usd})
 
-    def risk(self, usd: float) -> None:
-        """What might be lost without a trace if the process died now."""
-        self._write({"at_risk_usd": usd})
+    def risk(self, usd: float, *, most: float) -> None:
+        """Note what might be lost without a trace if the process died now: twice that at once, for few lines."""
+        if usd > self._risk:
+            self._risk = min(2 * usd, most)
+            self._write({"at_risk_usd": self._risk})
+
+    def settle(self, lost: float) -> None:
+        """Nothing is under way any more, and so much was lost."""
+        if lost:
+            self.add(lost)
+        if self._risk:
+            self._risk = 0.0
+            self._write({"at_risk_usd": 0.0})
 
     def _write(self, entry: dict[str, float]) -> None:
         try:
@@ -206,13 +260,18 @@ def prompt_text(request: Request) -> str:
 
 
 def most_tokens_in(request: Request) -> int:
-    """More tokens than the prompt can have: no byte-level tokeniser makes more tokens than there are bytes."""
-    return len(prompt_text(request).encode("utf-8", "replace")) + 16 * len(request.messages) + 64
+    """More tokens than the prompt can have: no byte-level tokeniser makes more tokens than there are bytes.
+
+    An answer that does not fit its schema is read once more, when the teacher is told what is wrong with it.
+    """
+    choices = sum(len(choice.encode("utf-8", "replace")) + 16 for choice in request.choices)
+    repair = request.max_tokens + REPAIR_TOKENS if request.json_schema else 0
+    return len(prompt_text(request).encode("utf-8", "replace")) + 16 * len(request.messages) + 64 + choices + repair
 
 
 def most_tokens_out(request: Request, *, reasoning: bool) -> int:
     """The limit that the teacher is given, thoughts included."""
-    return request.max_tokens + REASONING_TOKENS * reasoning
+    return (1 if request.choices else request.max_tokens) + REASONING_TOKENS * reasoning
 
 
 def _guess_tokens(text: str) -> int:

@@ -6,37 +6,55 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
 
 from prompt2model.chat import Trouble
+from prompt2model.config import Settings
 from prompt2model.errors import TeacherError
-from prompt2model.ledger import IN_FLIGHT
+
+REFUSALS_FOR_ALL = 3
+"""From so many in a row on, a wait that the server asks for holds for every request."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """How hard a server is asked, and when it is given up."""
+class Options(Settings):
+    """How a server is asked, and when it is given up."""
 
-    concurrency: int = IN_FLIGHT
-    attempts: int = 8
-    first_pause_seconds: float = 0.5
-    """The longest pause after the first failure; it doubles with each, and its length is drawn anew each time."""
-    longest_pause_seconds: float = 30.0
-    timeout_seconds: float = 300.0
-    """For one attempt; a local server on a CPU may let sixteen requests wait for one another."""
-    patience_seconds: float = 300.0
-    """For one request with all its attempts; and for the whole server while nothing succeeds."""
-    give_up_after: int = 8
-    """So many requests failing in a row mean that the others would fail too."""
+    requests_per_minute: float = Field(0.0, ge=0, description="Most requests a minute; 0 finds the rate by itself.")
+    tokens_per_minute: float = Field(
+        0.0, ge=0, description="Most tokens a minute, read and written; 0 finds the rate by itself."
+    )
+    concurrency: int = Field(4096, gt=0, description="Most requests under way at once.")
+    attempts: int = Field(8, gt=0, description="How often one request is tried.")
+    first_pause_seconds: float = Field(
+        0.5, ge=0, description="Longest pause after a first failure, in seconds; it doubles with each."
+    )
+    timeout_seconds: float = Field(
+        300.0, gt=0, description="For one attempt; on a CPU requests may wait for one another."
+    )
+    patience_seconds: float = Field(
+        300.0, gt=0, description="For one request with all its attempts, and for a server from which nothing comes."
+    )
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] = Field(
+        "low", description="Asked of models that think first: a row of training data is not worth a long thought."
+    )
+    logprobs: bool = Field(False, description="Whether the server tells the likelihoods of its first token.")
+    batch: bool = Field(False, description="Use the provider's Batch API: half the price, up to a day.")
+
+
+LONGEST_PAUSE_SECONDS = 30.0
+GIVE_UP_AFTER = 8
+"""So many requests failing in a row mean that the others would fail too."""
 
 
 class Health:
     """Whether the server answers at all: counts failures in a row, and spreads a request to slow down to everyone."""
 
-    def __init__(self, name: str, limits: Limits, total: int) -> None:
-        self._name, self._limits, self._total = name, limits, total
+    def __init__(self, name: str, limits: Options) -> None:
+        self._name, self._limits = name, limits
         self._in_a_row: Counter[str] = Counter()
-        self._has_succeeded, self._under_way = False, 0
+        self._has_succeeded, self._under_way, self._refusals = False, 0, 0
         self._heard_at, self._resume_at = time.monotonic(), 0.0
         self._last: Trouble | None = None
 
@@ -53,26 +71,29 @@ class Health:
 
     def succeeded(self) -> None:
         self._in_a_row.clear()
-        self._has_succeeded, self._heard_at = True, time.monotonic()
+        self._has_succeeded, self._heard_at, self._refusals = True, time.monotonic(), 0
 
     def failed(self, trouble: Trouble) -> None:
         """Raises TeacherError when the others would fail too."""
         self._in_a_row[trouble.reason] += 1
-        count = self._in_a_row.total()
-        is_whole = trouble.is_outage and not self._has_succeeded and count == self._total
-        is_streak = count >= self._limits.give_up_after and (trouble.is_outage or not self._has_succeeded)
-        if is_whole or is_streak:
-            reasons = ", ".join(f"{reason}, {times} times" for reason, times in self._in_a_row.most_common())
-            raise self._given_up(f"failed requests in a row: {reasons}")
+        is_streak = self._in_a_row.total() >= GIVE_UP_AFTER
+        if is_streak and (trouble.is_outage or not self._has_succeeded):
+            raise self._given_up(self._failures())
+
+    def ended(self) -> None:
+        """All requests are done. Raises TeacherError when not one was answered and the server's state is the reason."""
+        if self._in_a_row and not self._has_succeeded and self._last and self._last.is_outage:
+            raise self._given_up(self._failures())
 
     def seconds_until_retry(self, trouble: Trouble, attempts: int) -> float:
         """Exponential backoff with full jitter, after what the server asked; 0 when only a parameter is left out."""
         self._last = trouble
         if trouble.refused:
             return 0.0
-        if trouble.wait_seconds <= self._limits.patience_seconds:
+        self._refusals += bool(trouble.wait_seconds)
+        if self._refusals >= REFUSALS_FOR_ALL and trouble.wait_seconds <= self._limits.patience_seconds:
             self._resume_at = max(self._resume_at, time.monotonic() + trouble.wait_seconds)
-        most = min(self._limits.longest_pause_seconds, self._limits.first_pause_seconds * 2.0 ** (attempts - 1))
+        most = min(LONGEST_PAUSE_SECONDS, self._limits.first_pause_seconds * 2.0 ** (attempts - 1))
         return trouble.wait_seconds + random.uniform(0, most)  # noqa: S311 - spreads load, guards nothing
 
     async def pause(self) -> None:
@@ -84,6 +105,10 @@ class Health:
         while (silent := time.monotonic() - self._heard_at) < self._limits.patience_seconds or not self._under_way:
             await asyncio.sleep(max(self._limits.patience_seconds - silent, 1.0))
         raise self._given_up(f"nothing came for {self._limits.patience_seconds:g} seconds")
+
+    def _failures(self) -> str:
+        reasons = ", ".join(f"{reason}, {times} times" for reason, times in self._in_a_row.most_common())
+        return f"failed requests in a row: {reasons}"
 
     def _given_up(self, what: str) -> TeacherError:
         last = f" The last: {self._last.reason}, {self._last.detail[:200] or 'no details'}." if self._last else ""

@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from prompt2model import data_report, prompts, registry, report, store
+from prompt2model import accounts, data_report, prompts, registry, report, store
 from prompt2model.config import Config, RetrieveConfig, load_config
 from prompt2model.description import read_description
 from prompt2model.errors import ConfigError, RunError
@@ -157,11 +157,22 @@ class _Building:
     @cached_property
     def teacher(self) -> Teacher:
         """Opened when the first stage asks for it: a local one takes seconds to load."""
-        return open_teacher(self.teacher_name, budget_usd=self.config.budget_usd, book=self.folder / "spent.jsonl")
+        config, book = self.config, self.folder / "spent.jsonl"
+        self.opened.append(
+            open_teacher(self.teacher_name, options=config.teacher_options, budget_usd=config.budget_usd, book=book)
+        )
+        return self.opened[-1]
+
+    @cached_property
+    def opened(self) -> list[Teacher]:
+        """The teacher, once a stage has asked for it."""
+        return []
 
     def _helper(self) -> Teacher | None:
-        """The teacher for reading the description and imagining cards: too much to ask of a small local model."""
-        return None if self.teacher_name.startswith("transformers:") else self.teacher
+        """The teacher for reading the description and imagining cards: too much to ask of a small local model, and not
+        worth the hours that a batch takes."""
+        is_slow = self.config.teacher_options.get("batch", False)
+        return None if is_slow or self.teacher_name.startswith("transformers:") else self.teacher
 
     def _write(self, task: TaskSpec, found: Found) -> Made:
         if not self.config.generate.count:  # then no teacher is looked for, which may be a download
@@ -209,7 +220,8 @@ class _Building:
         key = stage_key(stage, depends_on)
         if not self.makes and not store.is_made(self.folder, stage, record, depends_on=key):
             raise _Stop
-        made = store.once(self.folder, stage, record, make, depends_on=key)
+        with accounts.accounted(self.folder, stage, self.opened):
+            made = store.once(self.folder, stage, record, make, depends_on=key)
         self.listener(stage, made)
         if stage == self.until:
             raise _Stop
@@ -263,6 +275,11 @@ class Run:
     def artifact(self) -> Artifact:
         return store.read(self.folder, "export", Artifact)
 
+    @property
+    def ledger(self) -> list[accounts.Entry]:
+        """What the teacher was asked and has cost, stage by stage."""
+        return accounts.entries(self.folder)
+
     @cached_property
     def dataset(self) -> Any:
         """The rows as a `datasets.DatasetDict`, to look through, to convert or to push."""
@@ -311,7 +328,7 @@ class Run:
 
 def _check_names(config: Config) -> None:
     """Every plug-in that is named exists: said before anything is run, written or paid for."""
-    check_teacher(config.teacher)
+    check_teacher(config.teacher, config.teacher_options)
     teacher, _ = choose_teacher(config.teacher)
     if "logits" in needs_in_training(config) and not teacher.startswith("transformers:"):
         raise ConfigError(

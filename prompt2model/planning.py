@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from prompt2model import weights
 from prompt2model.catalogue import builtin_models
 from prompt2model.config import Config
-from prompt2model.ledger import IN_FLIGHT, price, price_line
+from prompt2model.ledger import price, price_line
+from prompt2model.pace import FIRST
 from prompt2model.pipeline import read_back
 from prompt2model.questions import answer_request, question
 from prompt2model.records import Found, Made, Record, Splits, TaskSpec
@@ -91,7 +92,9 @@ def plan(text: str, config: Config, folder: Path, *, asks_hub: bool = True) -> P
     Raises what `build` would raise before its first request: ConfigError, TaskError, DataError, TeacherError.
     """
     kept = read_back(text, folder, config)
-    planning = _Planning(text, config, folder, imagine(choose_teacher(config.teacher)[0]), kept, asks_hub)
+    planning = _Planning(
+        text, config, folder, imagine(choose_teacher(config.teacher)[0], config.teacher_options), kept, asks_hub
+    )
     stages = (
         planning.parsing,
         planning.retrieving,
@@ -119,7 +122,9 @@ def plan(text: str, config: Config, folder: Path, *, asks_hub: bool = True) -> P
 def plan_measuring(task: TaskSpec, found: Found, splits: Splits, config: Config) -> Step:
     """What measuring a trained student once more would take."""
     kept: dict[str, Record] = {"parse": task, "retrieve": found, "split": splits}
-    return _Planning("", config, Path(), imagine(choose_teacher(config.teacher)[0]), kept).evaluating()
+    return _Planning(
+        "", config, Path(), imagine(choose_teacher(config.teacher)[0], config.teacher_options), kept
+    ).evaluating()
 
 
 def is_paid(teacher: str) -> bool:
@@ -272,7 +277,7 @@ class _Planning:
         if self.teacher.name.startswith("transformers:") and needed.requests:
             seconds = LOADING_SECONDS + self._local_seconds(self.teacher.name.partition(":")[2], needed)
         elif not self.teacher.is_local:
-            seconds = needed.requests * REQUEST_SECONDS / IN_FLIGHT
+            seconds = needed.requests * REQUEST_SECONDS / FIRST
         step = self._step(stage, does, tokens, seconds)
         if step.is_kept:
             return step

@@ -117,6 +117,10 @@ class Spent(Record):
         mine, theirs = self.model_dump(), other.model_dump()
         return Spent(**{key: mine[key] + theirs[key] for key in mine})
 
+    def __sub__(self, other: "Spent") -> "Spent":
+        mine, theirs = self.model_dump(), other.model_dump()
+        return Spent(**{key: mine[key] - theirs[key] for key in mine})
+
 
 # parse
 

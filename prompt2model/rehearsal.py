@@ -3,10 +3,11 @@
 A teacher that only notes what it is asked takes the place of the real one, so prompts are counted as they will be sent.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil, prod
 from random import Random
+from typing import Any
 
 from prompt2model.config import GenerateConfig
 from prompt2model.filters import Sieve
@@ -16,6 +17,7 @@ from prompt2model.stages.generate import plan as plan_writing
 from prompt2model.strategies import Round
 from prompt2model.student import LocalModel
 from prompt2model.teachers import open_teacher
+from prompt2model.teachers.vllm import InProcess
 
 REHEARSED = 16
 """Candidates that are rehearsed, to know what one costs."""
@@ -41,7 +43,7 @@ class Imagined:
     """The length of what it writes."""
     rng: Random = field(default_factory=lambda: Random(0))  # noqa: S311 - not for secrets
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Reply]]]:
+    def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
         for index, request in enumerate(requests):
             self.asked.append(request)
             words = max(2, self.text_tokens * CHARACTERS_PER_TOKEN // 6)
@@ -49,12 +51,14 @@ class Imagined:
             yield [(index, Reply(logprobs=(0.0,) * len(request.choices)) if request.choices else Reply(text=text))]
 
 
-def imagine(name: str) -> Imagined:
+def imagine(name: str, options: Mapping[str, Any]) -> Imagined:
     """A teacher that can do what the one of this full name can. Raises as `open_teacher` does, but loads no model."""
     if name.startswith("transformers:"):
         return Imagined(name, LocalModel.can, is_local=True)
-    teacher = open_teacher(name)
-    return Imagined(name, teacher.can, is_local=teacher.is_local)
+    if name.startswith("vllm:"):
+        return Imagined(name, InProcess.can, is_local=True)
+    teacher = open_teacher(name, options=options)
+    return Imagined(teacher.name, teacher.can, is_local=teacher.is_local)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,13 +47,13 @@ class LocalModel:
         self.batch_rows = batch_rows
         self.context_tokens = int(getattr(model.config.get_text_config(), "max_position_embeddings", 0) or 0)
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Reply]]]:
+    def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
         """Replies a batch at a time; batches hold requests of similar length and of one sort."""
-        sorts: dict[tuple[tuple[str, ...], str], list[int]] = {}
+        sorts: dict[tuple[tuple[str, ...], str], list[tuple[int, Request]]] = {}
         for index, request in enumerate(requests):
-            sorts.setdefault((request.choices, _gap(request)), []).append(index)
-        for indices in sorts.values():
-            yield from self._batches([(index, requests[index]) for index in indices])
+            sorts.setdefault((request.choices, _gap(request)), []).append((index, request))
+        for asked in sorts.values():
+            yield from self._batches(asked)
 
     def _batches(self, asked: Sequence[tuple[int, Request]]) -> Iterator[list[tuple[int, Reply]]]:
         choices = asked[0][1].choices

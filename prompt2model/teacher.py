@@ -26,8 +26,10 @@ class Teacher(Protocol):
     is_local: bool
     """Whether it runs in this process, without money or network."""
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Reply]]]:
+    def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
         """Replies as they come, in groups that belong together: (index of the request, its reply).
+
+        A local teacher takes all requests at once, another each when it can send it.
 
         Every request gets exactly one reply; one that failed has `finish="failed"` and a reason. Raises TeacherError
         when no request can succeed (no connection, a refused key, no such model).

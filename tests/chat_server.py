@@ -2,6 +2,7 @@
 
 import json
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,58 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Body = dict[str, Any]
+
+
+class Batches:
+    """The Batch API, as much as is used of it: a batch is done at the second look, each line in the server's mode."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, list[Body]] = {}
+        self.made: dict[str, Body] = {}
+        self.looks = 0
+        self.looks_needed = 2
+        self.ends: list[str] = []
+        """How the batches end, in turn; else they are completed."""
+
+    def post(self, handler: "_Handler", what: str) -> None:
+        content = handler.rfile.read(int(handler.headers["Content-Length"]))
+        if what == "files":
+            lines = [json.loads(line) for line in content.splitlines() if line.startswith(b'{"custom_id"')]
+            name = f"file-{len(self.files)}"
+            self.files[name] = lines
+            handler.say(200, {"id": name, "object": "file"})
+        else:
+            name = f"batch-{len(self.made)}"
+            self.made[name] = json.loads(content) | {"id": name, "status": "in_progress"}
+            handler.say(200, self.made[name])
+
+    def get(self, handler: "_Handler", path: str) -> None:
+        if path.startswith("batches?"):
+            handler.say(200, {"data": list(self.made.values())})
+        elif path.startswith("batches/"):
+            batch = self.made[path.removeprefix("batches/")]
+            self.looks += 1
+            if batch["status"] == "in_progress" and self.looks >= self.looks_needed:
+                self._finish(handler.server, batch)
+            handler.say(200, batch)
+        else:
+            lines = self.files[path.split("/")[1]]
+            handler.say(200, "\n".join(map(json.dumps, lines)).encode())
+
+    def _finish(self, server: "ChatServer", batch: Body) -> None:
+        batch["status"], out = (self.ends.pop(0) if self.ends else "completed"), []
+        for line in self.files[batch["input_file_id"]]:
+            mode = server.next_mode(line["body"])
+            answer = completion(line["body"], server.text(line["body"]))
+            good = {"status_code": 200, "body": answer} if mode == "ok" else {"status_code": int(mode), "body": {}}
+            done = {"response": good, "error": None} if batch["status"] == "completed" else None
+            late = {"response": None, "error": {"code": "batch_expired", "message": "late"}}
+            out.append({"custom_id": line["custom_id"], **(done or late)})
+        if batch["status"] != "failed":
+            batch["output_file_id"] = f"file-{len(self.files)}"
+            self.files[batch["output_file_id"]] = out[::-1]
+        else:
+            batch["errors"] = {"data": [{"message": "the file is not to our taste"}]}
 
 
 class ChatServer(ThreadingHTTPServer):
@@ -28,6 +81,7 @@ class ChatServer(ThreadingHTTPServer):
         self.under_way, self.most_under_way = 0, 0
         self.seconds = 0.0
         self.released = threading.Event()
+        self.batches = Batches()
         self._lock = threading.Lock()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -73,10 +127,16 @@ class _Handler(BaseHTTPRequestHandler):
     server: ChatServer
 
     def do_GET(self) -> None:
+        if "/batches" in self.path or "/files" in self.path:
+            self.server.batches.get(self, self.path.partition("/v1/")[2])
+            return
         models = [{"id": model, "object": "model", "created": 0, "owned_by": "us"} for model in self.server.models]
         self.say(200, {"object": "list", "data": models})
 
     def do_POST(self) -> None:
+        if self.path.endswith(("/files", "/batches")):
+            self.server.batches.post(self, self.path.rpartition("/")[2])
+            return
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.keys.add(self.headers.get("Authorization"))
         with self.server.counted():
@@ -146,6 +206,19 @@ def _half(handler: _Handler, body: Body) -> None:
     handler.close_connection = True
 
 
+def _hangs_up(handler: _Handler, body: Body) -> None:
+    handler.close_connection = True
+
+
+def _resets(handler: _Handler, body: Body) -> None:
+    """Half of the answer, and then a reset instead of an end."""
+    handler.wfile.write(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"cho\r\n')
+    handler.wfile.flush()
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.connection.close()
+    handler.close_connection = True
+
+
 def _no_usage(handler: _Handler, body: Body) -> None:
     answer = completion(body, "yes")
     del answer["usage"]
@@ -179,6 +252,18 @@ def _no_seed(handler: _Handler, body: Body) -> None:
         handler.say(422, {"detail": detail})
     else:
         _ok(handler, body)
+
+
+def _likelihoods(handler: _Handler, body: Body) -> None:
+    """As a server that tells the likelihoods of its first token; it leans to A."""
+    if "logprobs" not in body:
+        _ok(handler, body)
+        return
+    tokens = (("A", -0.5), (" A", -2.5), ("b", -1.5), ("The", -4.0))
+    first = {"token": "A", "logprob": -0.5, "top_logprobs": [{"token": one, "logprob": p} for one, p in tokens]}
+    answer = completion(body, "A", "length")
+    answer["choices"][0]["logprobs"] = {"content": [first]}
+    handler.say(200, answer)
 
 
 def _no_schema(handler: _Handler, body: Body) -> None:
@@ -221,4 +306,9 @@ MODES: dict[str, Callable[[_Handler, Body], None]] = {
     "old limit": _old_limit,
     "no seed": _no_seed,
     "no schema": _no_schema,
+    "likelihoods": _likelihoods,
+    "hangs up": _hangs_up,
+    "resets": _resets,
+    "no head": lambda handler, body: handler.wfile.write(b"this is no HTTP\r\n\r\n"),
+    "null likelihoods": lambda handler, body: handler.say(200, completion(body, "A", "length")),
 }

@@ -20,19 +20,20 @@ MODULES = {
 
 FLOORS = (
     # 0: stand on nothing of ours
-    "errors home records cells deadline spelling language vocabulary matching twins charts losses progress optimiser",
+    "errors home records cells deadline spelling language vocabulary matching twins charts losses progress optimiser"
+    " schemas pace",
     # 1: one thing each, on records and errors
     "registry teacher prompts store streams shards pairs bootstrap checkpoints hub_cards skills conversion asks"
     " choices metrics exporters stages marks minhash rewordings ngrams",
     # 2
     "config methods weights cache ledger hub questions batches second_reading front_matter keyed outputs tables report"
-    " labels quoted",
+    " labels quoted servers accounts",
     # 3
     "description answers student_prompt memory decoding heads supply catalogue chat columns lines model_card filters"
     " embeddings"
     " strategies teachers settings",
     # 4
-    "drafts student notations patience rows data_report",
+    "drafts student notations patience rows data_report batch_api",
     # 5: what a training method has at hand, the trained student as it is called, what this machine can do with it
     "course trained speed validation",
     # 6: plug-ins, and the training loop
@@ -60,7 +61,19 @@ FLOORS = (
 
 A name alone is a module, or the `__init__` of a folder; `folder.*` are the files of a folder.
 """
-HEAVY = ("torch", "transformers", "datasets", "accelerate", "peft", "sklearn", "pandas", "pyarrow", "openai", "scipy")
+HEAVY = (
+    "torch",
+    "transformers",
+    "datasets",
+    "accelerate",
+    "peft",
+    "sklearn",
+    "pandas",
+    "pyarrow",
+    "aiohttp",
+    "openai",
+    "scipy",
+)
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
 
 

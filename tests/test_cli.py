@@ -16,7 +16,9 @@ from chat_server import serve
 from command import Caller, Said, quick, sentences, write_script
 
 from prompt2model import registry
+from prompt2model.accounts import total
 from prompt2model.cli import COMMANDS, routed, run
+from prompt2model.pipeline import Run
 from prompt2model.records import Example, Report, TaskSpec
 
 TASK = "Classify a film as positive or negative."
@@ -312,6 +314,34 @@ def test_a_price_is_accepted_by_yes_or_by_a_budget(call: Caller, priced):
     assert "about $0.0" in accepted.err
     assert len(accepted.out.splitlines()) == 10
     assert call("generate", TASK, *options, "--budget", "1").code == 0
+
+
+def test_a_run_says_by_stage_what_it_cost_and_how_far_off_the_plan_was(
+    call: Caller, priced, tmp_path: Path, tiny_decoder: Path
+):
+    options = quick(tiny_decoder, f"{priced.url}#m")
+    said = call("build", TASK, "--out", tmp_path / "run", *options, "--yes")
+    assert said.code == 0
+    ledger = Run(tmp_path / "run").ledger
+    assert [entry.stage for entry in ledger] == ["retrieve", "generate"]
+    assert total(ledger).requests == len(priced.asked)
+    assert total(ledger).usd == pytest.approx(len(priced.asked) * (10 * 1 + 5 * 2) / 1e6)
+    assert "tokens read" in said.err
+    assert "retrieve $0.00" in said.err
+    assert "The plan said 62 requests, $0.0" in said.err
+    assert f"it was {len(priced.asked)}, ${total(ledger).usd:.4f}." in said.err
+    again = call("build", TASK, "--out", tmp_path / "run", *options, "--yes")
+    assert again.code == 0
+    assert len(Run(tmp_path / "run").ledger) == len(ledger), "what is read back costs nothing"
+
+
+def test_batch_is_a_flag(call: Caller, priced):
+    priced.batches.looks_needed = 1
+    options = ("--teacher", f"{priced.url}#m", "--count", "80", "--set", "generate.filters=format")
+    said = call("generate", TASK, *options, "--yes", "--batch")
+    assert said.code == 0, said.err
+    assert len(said.out.splitlines()) == 80
+    assert len(priced.batches.made) == 1
 
 
 def test_a_budget_that_is_too_small_is_never_passed(call: Caller, priced):

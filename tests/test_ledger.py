@@ -137,10 +137,21 @@ def test_a_budget_holds_over_interruptions(tmp_path: Path) -> None:
 
 def test_what_was_under_way_at_a_kill_counts_as_spent(tmp_path: Path) -> None:
     killed = Metered(Scripted([paid(1), paid(1)]), price=DOLLAR, budget_usd=10, book=tmp_path / "book")
-    next(iter(killed.answer([request(), request()])))
+    asking = killed.answer([request(), request()])
+    next(asking)
     with (tmp_path / "book").open("a") as file:
         file.write('\n{"usd": 3')  # the line that a kill cut short
     for _ in range(2):
         resumed = Metered(Scripted([]), price=DOLLAR, budget_usd=10, book=tmp_path / "book")
         assert resumed.left_usd == 10 - 1 - 2 * MOST_PAID_ATTEMPTS
     assert all(json.loads(line) for line in (tmp_path / "book").read_text().splitlines() if line.endswith("}"))
+    asking.close()
+
+
+def test_what_was_under_way_when_the_caller_stopped_counts_as_spent(tmp_path: Path) -> None:
+    teacher = Metered(Scripted([paid(1)] * 3), price=DOLLAR, budget_usd=10, book=tmp_path / "book")
+    asking = teacher.answer([request()] * 3)
+    next(asking)
+    asking.close()
+    assert teacher.left_usd == 10 - 1 - 2 * MOST_PAID_ATTEMPTS
+    assert Metered(Scripted([]), price=DOLLAR, budget_usd=10, book=tmp_path / "book").left_usd == teacher.left_usd

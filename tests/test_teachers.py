@@ -1,7 +1,10 @@
 """Teachers: found by name, and the openai teacher against real servers, good and bad."""
 
+import importlib.util
 import json
 import logging
+import math
+import random
 import socket
 import subprocess
 import sys
@@ -16,7 +19,8 @@ import pytest
 from chat_server import ChatServer, serve
 
 from prompt2model import registry
-from prompt2model.errors import BudgetExceeded, ConfigError, Prompt2ModelError, TeacherError
+from prompt2model.errors import BudgetExceeded, ConfigError, MissingExtra, Prompt2ModelError, TeacherError
+from prompt2model.ledger import MOST_PAID_ATTEMPTS, most_tokens_in, most_tokens_out
 from prompt2model.records import Message, Reply, Request
 from prompt2model.teacher import Teacher, replies, spent_by
 from prompt2model.teachers import choose_teacher, open_teacher
@@ -202,11 +206,14 @@ def test_it_can_be_called_where_an_event_loop_is_running() -> None:
         assert asyncio.run(notebook(connect(server)))[0].text == "yes"
 
 
-@pytest.mark.parametrize("settings", [{"choices": ("a", "b")}, {"continues": True}])
-def test_what_the_protocol_does_not_offer_is_refused_before_anything_is_sent(settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({"choices": ("a", "b")}, "it gives no likelihoods"), ({"continues": True}, "it continues no text")],
+)
+def test_what_the_protocol_does_not_offer_is_refused_before_it_is_sent(settings: dict[str, Any], said: str) -> None:
     with serve() as server:
-        with pytest.raises(TeacherError, match="gives no likelihoods and continues no text"):
-            replies(connect(server), [request(), request(**settings)])
+        with pytest.raises(TeacherError, match=said):
+            replies(connect(server), [request(**settings), request()])
         assert not server.asked
 
 
@@ -258,6 +265,84 @@ def test_a_server_that_ignores_schemas_is_asked_in_text_once_and_its_first_answe
         assert answers[0].tokens_out > answers[1].tokens_out
 
 
+def test_an_answer_that_does_not_fit_its_schema_is_asked_for_once_more_and_both_are_counted() -> None:
+    def text(body: dict[str, Any]) -> str:
+        return '{"answer": "one"}' if len(body["messages"]) == 1 else '{"answer": 1}'
+
+    with serve(text=text) as server:
+        [reply] = replies(connect(server), [request(json_schema=SCHEMA)])
+        assert (reply.text, reply.tokens_in, reply.tokens_out) == ('{"answer": 1}', 20, 10)
+        assert [turn["role"] for turn in server.asked[1]["messages"]] == ["user", "assistant", "user"]
+        assert "'answer' of the answer is not of the type integer" in server.asked[1]["messages"][2]["content"]
+
+
+def test_an_answer_that_never_fits_is_handed_on_as_it_is_after_one_repair() -> None:
+    with serve(text=lambda body: "{}") as server:
+        assert replies(connect(server), [request(json_schema=SCHEMA)])[0].text == "{}"
+        assert len(server.asked) == 2
+
+
+# Likelihoods
+
+
+def test_choices_are_put_as_letters_and_told_apart_by_the_first_token() -> None:
+    begun = (Message(role="user", content="Good or bad?"), Message(role="assistant", content="Label: "))
+    asked = Request(messages=begun, choices=("good", "bad", "neither"), continues=True)
+    with serve("likelihoods") as server:
+        teacher = connect(server, logprobs=True)
+        assert "logprobs" in teacher.can
+        [reply] = replies(teacher, [asked])
+        sent = server.asked[0]
+    assert [turn["role"] for turn in sent["messages"]] == ["user"]
+    assert "A) good\nB) bad\nC) neither" in sent["messages"][0]["content"]
+    assert (sent["max_tokens"], sent["top_logprobs"]) == (1, 20)
+    assert (reply.text, reply.finish) == ("good", "stop")
+    assert reply.logprobs == pytest.approx((math.log(math.exp(-0.5) + math.exp(-2.5)), -1.5, -4.0))
+
+
+def test_likelihoods_are_offered_only_where_the_server_is_said_to_have_them() -> None:
+    with serve() as server:
+        assert "logprobs" not in connect(server).can
+
+
+def test_a_server_that_has_no_likelihoods_after_all_says_so() -> None:
+    with serve("null likelihoods") as server:
+        [reply] = replies(connect(server, logprobs=True), [request(choices=("good", "bad"))])
+    assert reply.failure == "the reply holds no likelihoods"
+
+
+# The rate
+
+
+def test_a_rate_that_was_set_is_kept() -> None:
+    with serve() as server:
+        began = time.monotonic()
+        replies(connect(server, requests_per_minute=1200, patience_seconds=60), requests(21))
+        assert time.monotonic() - began >= 0.95
+
+
+def test_more_and_more_requests_are_under_way_where_the_server_allows_it() -> None:
+    with serve() as server:
+        server.seconds = 0.1
+        replies(connect(server, timeout_seconds=30), requests(300))
+        assert server.most_under_way > 32
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"requests_per_minut": 5}, "requests_per_minut: Extra inputs are not permitted"),
+        ({"concurrency": 0}, "concurrency: Input should be greater than 0"),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_an_error_that_lists_the_known_ones(
+    options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said) as error:
+        open_teacher("http://127.0.0.1:1/v1#m", options=options)
+    assert "requests_per_minute, tokens_per_minute" in error.value.hint
+
+
 # Bad servers
 
 
@@ -270,6 +355,9 @@ def test_a_server_that_ignores_schemas_is_asked_in_text_once_and_its_first_answe
         (["500", "half", "ok"], Reply(text="yes"), 3),
         (["hangs", "ok"], Reply(text="yes"), 2),
         (["no choices", "ok"], Reply(text="yes"), 2),
+        (["hangs up", "ok"], Reply(text="yes"), 2),
+        (["resets", "ok"], Reply(text="yes"), 2),
+        (["no head", "ok"], Reply(text="yes"), 2),
         (["length"], Reply(text="a lo", finish="length"), 1),
         (["filtered"], Reply(finish="filtered"), 1),
         (["refusal"], Reply(finish="filtered"), 1),
@@ -309,6 +397,9 @@ def test_what_a_server_says_becomes_a_reply(modes: list[str], expected: Reply, a
         ("502 page", "server error (502)", "The same command"),
         ("hangs", "timed out", "The same command"),
         ("half", "the connection broke", "The same command"),
+        ("hangs up", "the connection broke", "The same command"),
+        ("resets", "the connection broke", "The same command"),
+        ("no head", "the connection broke", "The same command"),
         ("broken JSON", "the reply is not JSON", "The same command"),
         ("400", "refused (400), 8 times", "The same command"),
     ],
@@ -431,11 +522,67 @@ def test_a_budget_is_not_passed_with_many_requests_under_way() -> None:
         assert spent_by(teacher).usd <= 0.006
 
 
+def settled(seed: int) -> Request:
+    """A request that costs as much as every other: only the seed differs."""
+    return Request(messages=(Message(role="user", content="Question"),), seed=seed, max_tokens=9)
+
+
+def dearest() -> float:
+    """What such a request is reserved at, where a token read costs a dollar and a token written two."""
+    return MOST_PAID_ATTEMPTS * float(most_tokens_in(settled(0)) + 2 * most_tokens_out(settled(0), reasoning=False))
+
+
+@pytest.mark.parametrize("answers", [1, 2, 3, 10, 37])
+@pytest.mark.parametrize("more_usd", [0.0, -0.001])
+def test_the_last_request_that_a_budget_bears_is_sent_and_none_after_it(
+    home_folder: Path, answers: int, more_usd: float
+) -> None:
+    """An answer costs 20 dollars (10 tokens read, 5 written); the next may cost the most a request can."""
+    (home_folder / "prices.toml").write_text('[models]\n"m" = { input = 1e6, output = 2e6 }\n')
+    budget = 20 * (answers - 1) + dearest() + more_usd
+    arrived: list[Reply] = []
+    with serve() as server:
+        teacher = open_teacher(f"{server.url}#m", budget_usd=budget)
+        with pytest.raises(BudgetExceeded):
+            take(teacher.answer([settled(number) for number in range(60)]), arrived)
+        assert len(server.asked) == len(arrived) == answers - (more_usd < 0)
+        assert spent_by(teacher).usd == 20 * len(arrived) <= budget
+
+
 def test_a_budget_for_an_unknown_price_is_refused_before_anything_is_sent() -> None:
     with serve() as server:
         with pytest.raises(ConfigError, match="price of"):
             open_teacher(f"{server.url}#ours", budget_usd=1)
         assert not server.asked
+
+
+ASK = """
+import sys
+from prompt2model.records import Message, Request
+from prompt2model.teachers import open_teacher
+
+requests = [Request(messages=(Message(role="user", content=str(n)),)) for n in range(int(sys.argv[2]))]
+teacher = open_teacher(sys.argv[1], options={"concurrency": int(sys.argv[3])})
+print(sum(len(group) for group in teacher.answer(requests)))
+"""
+
+
+@pytest.mark.slow
+def test_killed_ten_times_only_what_was_in_flight_is_asked_again() -> None:
+    count, at_once, rng = 2000, 16, random.Random()
+    with serve() as server:
+        server.seconds = 0.02
+        command = [sys.executable, "-c", ASK, f"{server.url}#m", str(count), str(at_once)]
+        for _ in range(10):
+            goal = len(server.asked) + rng.randrange(20, 180)
+            with subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=subprocess.DEVNULL) as process:
+                wait_until(lambda goal=goal: len(server.asked) >= goal, seconds=60, step=0.001)
+                process.kill()
+        before = len(server.asked)
+        done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True)
+        assert int(done.stdout) == count
+        assert before < count < len(server.asked) <= count + 10 * at_once
+        assert len({json.dumps(body["messages"]) for body in server.asked}) == count
 
 
 # Scripted
@@ -507,6 +654,17 @@ def test_a_script_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         open_teacher(f"scripted:{tmp_path / 'none.jsonl'}")
 
 
+# vLLM
+
+
+def test_without_vllm_its_teacher_says_how_to_install_it() -> None:
+    if importlib.util.find_spec("vllm"):
+        pytest.skip("vLLM is installed")
+    with pytest.raises(MissingExtra, match="'vllm' is not installed") as error:
+        open_teacher("vllm:owner/model")
+    assert error.value.hint == "pip install 'prompt2model[vllm]'"
+
+
 # A released server
 
 
@@ -552,11 +710,11 @@ def answers(url: str) -> bool:
         return False
 
 
-def wait_until(is_so: Callable[[], bool], *, seconds: float) -> None:
+def wait_until(is_so: Callable[[], bool], *, seconds: float, step: float = 0.5) -> None:
     end = time.monotonic() + seconds
     while not is_so():
-        assert time.monotonic() < end, "the server did not start"
-        time.sleep(0.5)
+        assert time.monotonic() < end, "that takes too long"
+        time.sleep(step)
 
 
 def free_port() -> int:

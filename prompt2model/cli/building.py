@@ -31,6 +31,7 @@ def build(
     test_data: o.TestData = None,
     base: o.Base = None,
     budget: o.Budget = None,
+    batch: o.Batch = False,
     count: o.Count = None,
     epochs: o.Epochs = None,
     lora_rank: o.LoraRank = None,
@@ -58,6 +59,7 @@ def build(
         train__method=method,
         train__epochs=epochs,
         train__lora_rank=lora_rank,
+        **o.batched(batch),
     )
     text = read_description(description, max_characters=settings.parse.max_characters)
     _run(text, settings, out, yes=yes, as_json=as_json, quiet=quiet, dry_run=dry_run)
@@ -92,7 +94,7 @@ def demo(
 
 
 def _run(text: str, config: Config, out: Path | None, *, yes: bool, as_json: bool, quiet: bool, dry_run: bool) -> None:
-    from prompt2model import pipeline
+    from prompt2model import accounts, pipeline, show
     from prompt2model.cli.consent import accept_cost
     from prompt2model.cli.telling import resumable, teller
 
@@ -100,13 +102,16 @@ def _run(text: str, config: Config, out: Path | None, *, yes: bool, as_json: boo
     if dry_run:
         _print_plan(text, config, folder, screen, as_json)
         return
-    accept_cost(config, lambda: _plan(text, config, folder, asks_hub=False).steps, screen, yes=yes)
+    planned = accept_cost(config, lambda: _plan(text, config, folder, asks_hub=False).steps, screen, yes=yes)
+    before = len(accounts.entries(folder))
     with resumable(screen, str(folder)):
         run = pipeline.build(text, out=folder, config=config, listener=teller(screen))
     if as_json:
         screen.print_json(_summary(run))
     else:
         _print_end(run, screen)
+        for line in show.spent_lines(run.ledger[before:], planned):
+            screen.say(line)
 
 
 def _plan(text: str, config: Config, folder: Path, *, asks_hub: bool = True) -> "Plan":

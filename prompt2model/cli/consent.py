@@ -13,20 +13,22 @@ if TYPE_CHECKING:
     from prompt2model.planning import Step
 
 
-def accept_cost(config: Config, steps: Callable[[], Iterable["Step"]], screen: Screen, *, yes: bool) -> None:
+def accept_cost(config: Config, steps: Callable[[], Iterable["Step"]], screen: Screen, *, yes: bool) -> "list[Step]":
     """Say who teaches and what `steps` may cost, and ask where that is money; a budget is consent up to it.
 
-    `steps` is called only when there is something to reckon. Raises ConfigError when nobody agrees.
+    `steps` is called only when there is something to reckon; what it says is handed on. Raises ConfigError when nobody
+    agrees.
     """
-    check_teacher(config.teacher)
+    check_teacher(config.teacher, config.teacher_options)
     name, reason = choose_teacher(config.teacher)
     screen.say(f"Teacher: {name} ({reason}); {price_line(name)}.", "dim")
     known = price(name)
     if known is not None and not (known.input or known.output):
-        return
-    cost = _cost(name, steps, screen)
+        return []
+    planned = _planned(name, steps, screen)
+    cost = _cost(planned)
     if not cost:
-        return
+        return []
     if not (yes or config.budget_usd or screen.is_interactive):
         raise ConfigError(
             f"{name} costs money, and nobody has agreed to that. {cost}",
@@ -35,16 +37,21 @@ def accept_cost(config: Config, steps: Callable[[], Iterable["Step"]], screen: S
     screen.say(cost)
     if not (yes or config.budget_usd or screen.accept("Go on?")):
         raise ConfigError("Nothing was started.", hint="--budget 5 sets a limit; build --dry-run shows what would run.")
+    return planned
 
 
-def _cost(name: str, steps: Callable[[], Iterable["Step"]], screen: Screen) -> str:
-    """What it comes to, in words; nothing when it is free."""
+def _planned(name: str, steps: Callable[[], Iterable["Step"]], screen: Screen) -> "list[Step]":
+    """The steps, when the teacher may cost money."""
     from prompt2model.planning import is_paid  # loads torch
 
     if not is_paid(name):
-        return ""
+        return []
     with screen.working(silently=True):
-        planned = list(steps())
+        return list(steps())
+
+
+def _cost(planned: "list[Step]") -> str:
+    """What it comes to, in words; nothing when it is free."""
     requests = sum(step.most_requests for step in planned)
     usd, most_usd = sum(step.usd for step in planned), sum(step.most_usd for step in planned)
     if most_usd:

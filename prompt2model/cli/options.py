@@ -28,6 +28,9 @@ Out = Annotated[
 ]
 Teacher = Annotated[str | None, _setting("teacher", "--teacher", metavar="NAME")]
 Budget = Annotated[float | None, _setting("budget_usd", "--budget", metavar="USD")]
+Batch = Annotated[
+    bool, typer.Option("--batch", help="Use the provider's Batch API: half the price, up to a day.", metavar="")
+]
 Seed = Annotated[int | None, _setting("seed", "--seed", metavar="N")]
 Data = Annotated[list[str] | None, _setting("retrieve.data", "--data", metavar="SOURCE")]
 Base = Annotated[str | None, _setting("retrieve.base", "--base", metavar="MODEL")]
@@ -49,6 +52,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard out
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Keep standard error empty but for errors.", metavar="")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Accept what the teacher may cost.", metavar="")]
 Limit = Annotated[int, typer.Option("--limit", "-n", help="How many to show.", min=1, metavar="N")]
+
+
+def batched(batch: bool) -> dict[str, Any]:
+    """The settings of `--batch`: rows are then written in one round, for every round takes as long."""
+    return {"teacher_options__batch": True, "generate__round_size": 100_000} if batch else {}
 
 
 def configured(file: Path | None, settings: list[str] | None, **flags: Any) -> Config:

@@ -83,6 +83,7 @@ def generate(
     teacher: o.Teacher = None,
     data: o.Data = None,
     budget: o.Budget = None,
+    batch: o.Batch = False,
     count: o.Count = None,
     config: o.ConfigFile = None,
     set_: o.SetTo = None,
@@ -99,7 +100,14 @@ def generate(
     from prompt2model.teachers import open_teacher
 
     settings = o.configured(
-        config, set_, teacher=teacher, budget_usd=budget, seed=seed, retrieve__data=data, generate__count=count
+        config,
+        set_,
+        teacher=teacher,
+        budget_usd=budget,
+        seed=seed,
+        retrieve__data=data,
+        generate__count=count,
+        **o.batched(batch),
     )
     screen = Screen(quiet=quiet)
     if out:
@@ -107,9 +115,9 @@ def generate(
     text = read_description(description, max_characters=settings.parse.max_characters)
     accept_cost(settings, lambda: _steps(text, settings, ("parse", "generate")), screen, yes=yes)
     with resumable(screen, "the response cache"):
-        asked = open_teacher(settings.teacher, budget_usd=settings.budget_usd)
+        asked = open_teacher(settings.teacher, options=settings.teacher_options, budget_usd=settings.budget_usd)
         tell = teller(screen)
-        task = read(text, settings.parse, teacher=None if asked.is_local else asked)
+        task = read(text, settings.parse, teacher=None if asked.is_local or batch else asked)
         tell("parse", task)
         found = retrieve(task, settings.retrieve) if settings.retrieve.data else Found(base="")
         made = write(task, found, settings.generate, teacher=asked, seed=settings.seed)
@@ -128,7 +136,7 @@ def _read(
     text, teacher = read_description(description, max_characters=config.parse.max_characters), None
     if is_helped:
         accept_cost(config, lambda: _steps(text, config, ("parse", "retrieve")), screen, yes=yes)
-        teacher = open_teacher(config.teacher, budget_usd=config.budget_usd)
+        teacher = open_teacher(config.teacher, options=config.teacher_options, budget_usd=config.budget_usd)
     with screen.working():
         return read(text, config.parse, teacher=teacher), teacher
 

@@ -279,7 +279,7 @@ class _Counted:
         self.spent = Spent()
         self._teacher, self._advance, self._price = teacher, advance, price(teacher.name) or FREE
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Reply]]]:
+    def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
         began = time.monotonic()
         for group in self._teacher.answer(requests):
             fresh = [reply for _, reply in group if not reply.cached]

@@ -1,14 +1,18 @@
 """Teachers, one file each. A plug-in here is a module with
 
+    Options    a pydantic model of its settings (`--set teacher_options.KEY=VALUE`)
     connect(model: str, **options) -> Teacher      raises TeacherError when it cannot be had
 
 `open_teacher` finds the plug-in by the name that `--teacher` takes, and wraps it in the response cache and the ledger.
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
-from typing import cast
+from types import MappingProxyType, ModuleType
+from typing import Any, cast
+
+from pydantic import ValidationError
 
 from prompt2model import registry
 from prompt2model.cache import Cached
@@ -22,15 +26,23 @@ OPENAI_MODEL = "gpt-5-mini"
 """The model that is taken when there is a key and no name."""
 
 
-def open_teacher(name: str, *, budget_usd: float = 0.0, cache: Path | None = None, book: Path | None = None) -> Cached:
+def open_teacher(
+    name: str,
+    *,
+    options: Mapping[str, Any] = MappingProxyType({}),
+    budget_usd: float = 0.0,
+    cache: Path | None = None,
+    book: Path | None = None,
+) -> Cached:
     """The teacher of that name (see `choose_teacher`), with a cache before it and a ledger that keeps the budget.
 
-    `cache` is the file of kept replies, by default one in the user's folder. `book` is a file that remembers what a run
-    has spent, so that its budget holds over interruptions. Raises ConfigError for a name or a budget that cannot be
-    used, TeacherError when the teacher cannot be had.
+    `options` are the plug-in's own. `cache` is the file of kept replies, by default one in the user's folder. `book` is
+    a file that remembers what a run has spent, so that its budget holds over interruptions. Raises ConfigError for a
+    name, an option or a budget that cannot be used, TeacherError when the teacher cannot be had.
     """
     resolved, _ = choose_teacher(name)
-    teacher = _connect(resolved)
+    check_teacher(resolved, options)
+    teacher = _connect(resolved, options)
     cost = FREE if teacher.is_local else price(teacher.name)
     metered = Metered(teacher, price=cost, budget_usd=budget_usd, book=book)
     return Cached(metered, cache or home() / "replies.sqlite")
@@ -50,16 +62,22 @@ def choose_teacher(name: str) -> tuple[str, str]:
     )
 
 
-def check_teacher(name: str) -> None:
-    """Raises ConfigError for a name that no teacher can have. Connects to nothing."""
-    _plugin(choose_teacher(name)[0])
+def check_teacher(name: str, options: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Raises ConfigError for a name that no teacher can have, or for options that it has not. Connects to nothing."""
+    plugin, _ = _plugin(choose_teacher(name)[0])
+    try:
+        plugin.Options(**options)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        known = ", ".join(plugin.Options.model_fields)
+        raise ConfigError(f"teacher_options: {problems}", hint=f"Options of this teacher: {known}.") from error
 
 
-def _connect(name: str) -> Teacher:
+def _connect(name: str, options: Mapping[str, Any]) -> Teacher:
     plugin, model = _plugin(name)
     if name.startswith(("http:", "https:")):
-        return cast(Teacher, plugin.connect(model, url=name.partition("#")[0]))
-    return cast(Teacher, plugin.connect(model))
+        return cast(Teacher, plugin.connect(model, url=name.partition("#")[0], **options))
+    return cast(Teacher, plugin.connect(model, **options))
 
 
 def _plugin(name: str) -> tuple[ModuleType, str]:

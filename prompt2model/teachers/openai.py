@@ -4,136 +4,188 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from queue import SimpleQueue
-from threading import Thread
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from queue import Empty, SimpleQueue
 from typing import Any
-from urllib.parse import urlsplit
 
-import openai
+import aiohttp
 
 from prompt2model import chat
+from prompt2model.batch_api import Batches
 from prompt2model.chat import Trouble
-from prompt2model.errors import ConfigError, TeacherError
-from prompt2model.ledger import MOST_PAID_ATTEMPTS, most_tokens_in, most_tokens_out, price
-from prompt2model.patience import Health, Limits
+from prompt2model.errors import TeacherError
+from prompt2model.ledger import BATCH, MOST_PAID_ATTEMPTS, most_tokens_in, most_tokens_out, price
+from prompt2model.pace import FIRST, Pace, Window
+from prompt2model.patience import Health, Options
 from prompt2model.records import Reply, Request
 from prompt2model.registry import did_you_mean
+from prompt2model.schemas import misfit
+from prompt2model.servers import OFFICIAL, check_address, event_loop, key_for, models, only_model, open_session
 from prompt2model.teachers import OPENAI_MODEL
 
-OFFICIAL = "https://api.openai.com/v1"
-LOOK_UP_SECONDS = 15.0
+GRACE_SECONDS = 1.0
+MOST_AT_ONCE = 256
+"""Replies handed on together, at most: they are kept in one transaction."""
+
+Answered = tuple[int, Reply]
 
 logger = logging.getLogger(__name__)
 
 
-def connect(model: str, *, url: str = "", **limits: Any) -> "Chat":
-    """A model behind a server; with no name, the server's only model.
+def connect(model: str, *, url: str = "", **options: Any) -> "Chat":
+    """A model behind a server; with no name, the server's only model. `options` are those of `patience.Options`.
 
     The address is `url`, else OPENAI_BASE_URL, else OpenAI's own; the key is OPENAI_API_KEY, which only OpenAI's own
     server must have. Raises ConfigError for an address that cannot be used, TeacherError when the key is missing.
     """
     address = check_address(url or os.environ.get("OPENAI_BASE_URL", "").strip() or OFFICIAL)
-    key = _key(address)
-    model = model or _only_model(address, key)
-    return Chat(f"{address}#{model}" if url else f"openai:{model}", model, address, key, Limits(**limits))
+    key = key_for(address)
+    model = model or only_model(address, key, OPENAI_MODEL)
+    return Chat(f"{address}#{model}" if url else f"openai:{model}", model, address, key, Options(**options))
 
 
 class Chat:
     """A model that answers over HTTP, many requests at a time."""
 
-    can = frozenset({"text", "json_schema"})
     is_local = False
 
-    def __init__(self, name: str, model: str, address: str, key: str, limits: Limits) -> None:
-        self._reasons_first = bool((known := price(name)) and known.reasoning)
-        self.name = name
-        self.identity = f"{address}#{model}" + (f" {chat.REASONING_EFFORT}" if self._reasons_first else "")
-        self._model, self._address, self._key, self._limits = model, address, key, limits
+    def __init__(self, name: str, model: str, address: str, key: str, options: Options) -> None:
+        known = price(name)
+        self._effort = options.reasoning_effort if known and known.reasoning else ""
+        self.name = name + BATCH * options.batch
+        self.identity = " ".join(filter(None, (f"{address}#{model}", self._effort)))
+        self.can = frozenset({"text", "json_schema", *(["logprobs"] if options.logprobs else [])})
+        self._model, self._at, self._options = model, (address, key), options
         self._refused: frozenset[str] = frozenset()
+        self._pace = Pace(options.requests_per_minute, options.tokens_per_minute)
+        self._width = FIRST
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Reply]]]:
-        """Each reply as it comes. Raises TeacherError when the server refuses all, or is out for too long."""
-        self._check(requests)
-        arrived: SimpleQueue[tuple[int, Reply] | None] = SimpleQueue()
-        room = asyncio.Semaphore(self._limits.concurrency)
-        with _event_loop() as loop:
-            work = asyncio.run_coroutine_threadsafe(self._ask_all(requests, room, arrived.put), loop)
+    def answer(self, requests: Iterable[Request]) -> Iterator[list[Answered]]:
+        """Replies as they come, those together that came together. A request is taken when there is room for it.
+
+        Raises TeacherError when the server refuses all, or is out for too long.
+        """
+        if self._options.batch:
+            yield from Batches(self.name, *self._at, self._body).answer(map(self._checked, requests))
+            return
+        arrived: SimpleQueue[Answered | None] = SimpleQueue()
+        window = Window(self._options.concurrency, self._width)
+        with event_loop() as loop:
+            work = asyncio.run_coroutine_threadsafe(self._ask_all(requests, window, arrived.put), loop)
             work.add_done_callback(lambda _: arrived.put(None))
-            while (answered := arrived.get()) is not None:
-                yield [answered]
-                loop.call_soon_threadsafe(room.release)
+            for group in _groups(arrived):
+                yield group
+                loop.call_soon_threadsafe(window.leave, len(group))
+            self._width = window.size or FIRST
             work.result()
 
-    def _check(self, requests: Sequence[Request]) -> None:
-        if any(request.choices or request.continues for request in requests):
-            raise TeacherError(
-                f"{self.name} gives no likelihoods and continues no text: it can only answer.",
-                hint="A local teacher can: --teacher transformers:HuggingFaceTB/SmolLM2-135M-Instruct",
-            )
+    def _body(self, request: Request) -> dict[str, Any]:
+        return chat.body(request, self._model, effort=self._effort, refused=self._refused)
 
-    async def _ask_all(
-        self, requests: Sequence[Request], room: asyncio.Semaphore, put: Callable[[tuple[int, Reply]], None]
-    ) -> None:
-        """Every request under way or not yet taken by the caller holds a place in `room`: little is lost by a kill."""
-        waiting, health = iter(enumerate(requests)), Health(self.name, self._limits, len(requests))
+    def _checked(self, request: Request) -> Request:
+        """The request. Raises TeacherError for one that the protocol cannot put."""
+        if not request.choices and not request.continues:
+            return request
+        if request.continues and not request.choices:
+            what = "it continues no text: it can only answer"
+        elif "logprobs" not in self.can:
+            what = "it gives no likelihoods, or nobody has said so (teacher_options.logprobs=true)"
+        elif len(request.choices) > chat.TOP_LOGPROBS:
+            what = f"it tells {len(request.choices)} choices not apart: {chat.TOP_LOGPROBS} are the most"
+        else:
+            return request
+        raise TeacherError(
+            f"{self.name} cannot be asked that: {what}.",
+            hint="A local teacher can: --teacher transformers:HuggingFaceTB/SmolLM2-135M-Instruct",
+        )
 
-        async def work(client: openai.AsyncOpenAI) -> None:
-            for index, request in waiting:
-                await room.acquire()
-                with health.asking():
-                    put((index, await self._ask(client, request, health)))
-
+    async def _ask_all(self, requests: Iterable[Request], window: Window, put: Callable[[Answered], None]) -> None:
+        """Every request under way or not yet taken by the caller holds a place: little is lost by a kill."""
+        health, waiting = Health(self.name, self._options), iter(enumerate(requests))
         try:
-            async with self._client() as client, asyncio.TaskGroup() as tasks:
+            async with open_session(*self._at, self._options.timeout_seconds) as session, asyncio.TaskGroup() as tasks:
+                asking = _Asking(session, window, health, put)
                 watch = tasks.create_task(health.watch())
-                workers = [tasks.create_task(work(client)) for _ in range(self._limits.concurrency)]
-                await asyncio.wait(workers)
+                while await window.enter() and (numbered := next(waiting, None)):
+                    self._checked(numbered[1])
+                    asking.has_begun(tasks.create_task(self._answer(asking, *numbered)))
+                await asyncio.gather(*asking.under_way)
                 watch.cancel()
+                health.ended()
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
 
-    def _client(self) -> openai.AsyncOpenAI:
-        return openai.AsyncOpenAI(
-            api_key=self._key, base_url=self._address, max_retries=0, timeout=self._limits.timeout_seconds
-        )
+    async def _answer(self, asking: "_Asking", index: int, request: Request) -> None:
+        try:
+            with asking.health.asking():
+                asking.put((index, await self._ask(asking, request)))
+        except TeacherError:
+            if not asking.window.is_closed:  # else the first that failed says it
+                await asking.end()
+                raise
 
-    async def _ask(self, client: openai.AsyncOpenAI, request: Request, health: Health) -> Reply:
+    async def _ask(self, asking: "_Asking", request: Request) -> Reply:
         """The reply after as many attempts as it takes, or a failed one that says why."""
-        began, attempts, unheard = time.monotonic(), 0, 0
+        health, began, attempts, unheard = asking.health, 0.0, 0, 0
         while True:
             await health.pause()
-            outcome = await self._once(client, request)
+            outcome = await self._paced(asking, request)
+            began = began or time.monotonic()
             if isinstance(outcome, Reply):
                 health.succeeded()
-                return self._with_unheard(outcome, request, unheard)
+                fitting = outcome if unheard else await self._fitting(asking, request, outcome)
+                return self._with_unheard(fitting, request, unheard)
             if outcome.ends_all:
-                raise await self._end(client, outcome)
+                raise await self._end(asking.session, outcome)
             attempts, unheard = attempts + (not outcome.refused), unheard + outcome.may_be_paid
             seconds = health.seconds_until_retry(outcome, attempts)
-            is_late = time.monotonic() - began + seconds > self._limits.patience_seconds
-            if not outcome.retry or attempts >= self._limits.attempts or unheard >= MOST_PAID_ATTEMPTS or is_late:
+            is_late = time.monotonic() - began + seconds > self._options.patience_seconds
+            if not outcome.retry or attempts >= self._options.attempts or unheard >= MOST_PAID_ATTEMPTS or is_late:
                 health.failed(outcome)
                 return self._with_unheard(Reply(finish="failed", failure=outcome.reason), request, unheard)
             await asyncio.sleep(seconds)
 
+    async def _fitting(self, asking: "_Asking", request: Request, reply: Reply) -> Reply:
+        """The reply, or where it does not fit the schema that of one further attempt, told what is wrong."""
+        wrong = misfit(reply.text, request.json_schema) if request.json_schema and reply.finish == "stop" else ""
+        if not wrong:
+            return reply
+        again = chat.repair(request, reply.text, wrong)
+        repaired = await self._paced(asking, again)
+        if isinstance(repaired, Trouble):
+            return self._with_unheard(reply, request, int(repaired.may_be_paid))
+        tokens_in, tokens_out = reply.tokens_in + repaired.tokens_in, reply.tokens_out + repaired.tokens_out
+        return repaired.model_copy(update={"tokens_in": tokens_in, "tokens_out": tokens_out})
+
     def _with_unheard(self, reply: Reply, request: Request, unheard: int) -> Reply:
         """With the tokens of attempts whose answer was lost, at their most: they may be on the bill."""
+        if not unheard:
+            return reply
         tokens_in = reply.tokens_in + unheard * most_tokens_in(request)
-        tokens_out = reply.tokens_out + unheard * most_tokens_out(request, reasoning=self._reasons_first)
+        tokens_out = reply.tokens_out + unheard * most_tokens_out(request, reasoning=bool(self._effort))
         return reply.model_copy(update={"tokens_in": tokens_in, "tokens_out": tokens_out})
 
-    async def _once(self, client: openai.AsyncOpenAI, request: Request) -> Reply | Trouble:
-        sent = chat.body(request, self._model, reasoning=self._reasons_first, refused=self._refused)
+    async def _paced(self, asking: "_Asking", request: Request) -> Reply | Trouble:
+        """One attempt, sent when the rate allows it."""
+        tokens = guess_tokens(request)
+        if (seconds := self._pace.take(tokens)) > 0:
+            asking.window.waited()
+            await asyncio.sleep(seconds)
+        outcome = await self._once(asking.session, request)
+        self._pace.settle(tokens, outcome.tokens_in + outcome.tokens_out if isinstance(outcome, Reply) else tokens)
+        asking.window.answered(refused=isinstance(outcome, Trouble) and outcome.is_outage)
+        return outcome
+
+    async def _once(self, session: aiohttp.ClientSession, request: Request) -> Reply | Trouble:
+        sent = self._body(request)
         try:
-            async with asyncio.timeout(self._limits.timeout_seconds):
-                raw = await client.chat.completions.with_raw_response.create(**sent)
-        except (openai.APIError, TimeoutError) as error:
-            outcome: Reply | Trouble = chat.trouble(error, sent)
-        else:
-            outcome = chat.read(raw.content, request, sent)
+            async with session.post(f"{self._at[0]}/chat/completions", json=sent) as response:
+                content = await response.read()
+                self._pace.told(response.headers)
+                outcome = chat.answered(response.status, response.headers, content, request, sent)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            outcome = _unanswered(error)
         if isinstance(outcome, Reply):
             return outcome
         self._leave_out(outcome.refused)
@@ -147,90 +199,71 @@ class Chat:
             self._refused |= new
             logger.warning("%s does not take %s; it is asked without.", self.name, ", ".join(sorted(new)))
 
-    async def _end(self, client: openai.AsyncOpenAI, trouble: Trouble) -> TeacherError:
+    async def _end(self, session: aiohttp.ClientSession, trouble: Trouble) -> TeacherError:
         hints = {
             "key": "Is OPENAI_API_KEY set, and is it the key of this server?",
             "access": "The key may not use this model, or not from here.",
             "quota": "Add credit to the account that OPENAI_API_KEY belongs to.",
         }
-        hint = hints.get(trouble.ends_all) or await self._other_models(client)
+        hint = hints.get(trouble.ends_all) or await self._other_models(session)
         return TeacherError(f"{self.name} cannot be asked, {trouble.reason}: {trouble.detail[:300]}", hint=hint)
 
-    async def _other_models(self, client: openai.AsyncOpenAI) -> str:
+    async def _other_models(self, session: aiohttp.ClientSession) -> str:
         try:
-            listed = await client.models.list(timeout=LOOK_UP_SECONDS)
-            return did_you_mean(self._model, [model.id for model in listed.data])
-        except (openai.OpenAIError, ValueError, TypeError):
-            return f"Does the address end as the server wants it? {self._address} was asked; most end in /v1."
+            return did_you_mean(self._model, await models(session, self._at[0]))
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, TypeError, KeyError):
+            return f"Does the address end as the server wants it? {self._at[0]} was asked; most end in /v1."
 
     def _without_key(self, text: str) -> str:
-        return text.replace(self._key, "[key]") if len(self._key) > 4 else text
+        return text.replace(self._at[1], "[key]") if len(self._at[1]) > 4 else text
 
 
-@contextmanager
-def _event_loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """An event loop in a thread of its own: it also works where one is running already, as in a notebook."""
-    loop = asyncio.new_event_loop()
-    thread = Thread(target=loop.run_forever, name="teacher", daemon=True)
-    thread.start()
-    try:
-        yield loop
-    finally:
-        asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+@dataclass
+class _Asking:
+    """What the requests of one call share."""
+
+    session: aiohttp.ClientSession
+    window: Window
+    health: Health
+    put: Callable[[Answered], None]
+    under_way: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def has_begun(self, task: asyncio.Task[None]) -> None:
+        self.under_way.add(task)
+        task.add_done_callback(self.under_way.discard)
+
+    async def end(self) -> None:
+        """Begin no request any more, and give those under way a moment: they may be paid for."""
+        self.window.close()
+        if others := self.under_way - {asyncio.current_task()}:
+            await asyncio.wait(others, timeout=GRACE_SECONDS)
 
 
-async def _cancel_others() -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+def guess_tokens(request: Request) -> int:
+    """About how many tokens a request takes, as a server reckons that has not answered it yet."""
+    return sum(len(message.content) for message in request.messages) // 4 + request.max_tokens
 
 
-def check_address(url: str) -> str:
-    """The address without its last slash. Raises ConfigError for one that cannot be used or holds a secret."""
-    try:
-        parts = urlsplit(url)
-        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_address = False
-    if not is_address:
-        raise ConfigError(f"{url!r} is no address of a server.", hint="Write it as http://localhost:8000/v1#MODEL")
-    if parts.username or parts.password or parts.query:
-        raise ConfigError(
-            f"The address of {parts.hostname} holds a user, a password or a query: it would be written down.",
-            hint="Put the key into OPENAI_API_KEY.",
-        )
-    return url.partition("#")[0].rstrip("/")
+def _groups(arrived: "SimpleQueue[Answered | None]") -> Iterator[list[Answered]]:
+    """What has arrived by the time it is asked for, until the end is announced."""
+    while (first := arrived.get()) is not None:
+        group = [first]
+        try:
+            while len(group) < MOST_AT_ONCE:
+                if (further := arrived.get_nowait()) is None:
+                    arrived.put(None)
+                    break
+                group.append(further)
+        except Empty:
+            pass
+        yield group
 
 
-def _key(address: str) -> str:
-    key = os.environ.get("OPENAI_API_KEY", "").strip()
-    if not key and address == OFFICIAL:
-        raise TeacherError(
-            "OpenAI needs a key, and OPENAI_API_KEY is not set.",
-            hint="export OPENAI_API_KEY=…, or take a local teacher: --teacher auto",
-        )
-    if not (key.isascii() and key.isprintable()):
-        raise ConfigError("OPENAI_API_KEY holds characters that no key has.", hint="Copy it again, without quotes.")
-    return key or "none"
-
-
-def _only_model(address: str, key: str) -> str:
-    """The server's only model, or our default where it has that. Raises TeacherError or ConfigError."""
-    try:
-        with openai.OpenAI(api_key=key, base_url=address, max_retries=1, timeout=LOOK_UP_SECONDS) as client:
-            models = sorted(model.id for model in client.models.list().data)
-    except (openai.OpenAIError, ValueError, TypeError, AttributeError) as error:
-        raise TeacherError(
-            f"{address} does not say which models it has ({type(error).__name__}).",
-            hint=f"Is the server up, and does its address end in /v1? Else name the model: {address}#MODEL",
-        ) from error
-    if OPENAI_MODEL in models or len(models) == 1:
-        return OPENAI_MODEL if OPENAI_MODEL in models else models[0]
-    raise ConfigError(
-        f"{address} has {len(models)} models: {', '.join(models[:20]) or 'none'}.",
-        hint=f"Name one: {address}#{models[0] if models else 'MODEL'}",
-    )
+def _unanswered(error: Exception) -> Trouble:
+    """What it means that no whole answer came."""
+    cause = f"{type(error).__name__}: {error}"
+    if isinstance(error, TimeoutError):
+        return Trouble("timed out", cause, retry=True, is_outage=True, may_be_paid=True)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return Trouble("no connection", cause, retry=True, is_outage=True)
+    return Trouble("the connection broke", cause, retry=True, is_outage=True, may_be_paid=True)

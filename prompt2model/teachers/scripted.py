@@ -18,11 +18,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
+from prompt2model.config import Settings
 from prompt2model.errors import TeacherError
 from prompt2model.ledger import prompt_text
 from prompt2model.records import Reply, Request
+
+
+class Options(Settings):
+    """How the answers are handed on."""
+
+    group_size: int = Field(1, gt=0, description="Replies handed on together.")
+
 
 Answer = str | Sequence[float] | Reply
 """A text (for a request with choices: the one that is certain), the choices' log-likelihoods, or a whole reply."""
@@ -71,7 +79,7 @@ class Scripted:
         self._group_size = group_size
         self._answer = answers if callable(answers) else _queue(answers)
 
-    def answer(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Reply]]]:
+    def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
         """Raises TeacherError when the queue runs dry."""
         numbered = list(enumerate(requests))
         for start in range(0, len(numbered), self._group_size):

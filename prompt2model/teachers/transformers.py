@@ -3,10 +3,24 @@
 `transformers:HuggingFaceTB/SmolLM2-135M-Instruct`, or a folder.
 """
 
+from typing import Any, Literal
+
+from pydantic import Field
+
+from prompt2model.config import Settings
 from prompt2model.student import open_model
 from prompt2model.teacher import Teacher
 
 
-def connect(model: str, *, precision: str = "auto", batch_rows: int = 32) -> Teacher:
+class Options(Settings):
+    """How the model is run."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Arithmetic; auto measures which is faster here."
+    )
+    batch_rows: int = Field(32, gt=0, description="Requests answered at a time.")
+
+
+def connect(model: str, **options: Any) -> Teacher:
     """The model, loaded. Raises WeightsError when it cannot be had."""
-    return open_model(model, precision=precision, batch_rows=batch_rows)
+    return open_model(model, **Options(**options).model_dump())

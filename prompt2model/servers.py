@@ -1,0 +1,116 @@
+"""Servers by their addresses: the key, the proxy, the models that they have; and an event loop to ask them in."""
+
+import asyncio
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Thread
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+
+from prompt2model.errors import ConfigError, TeacherError
+
+OFFICIAL = "https://api.openai.com/v1"
+LOOK_UP_SECONDS = 15.0
+IDLE_SECONDS = 4.0
+"""An idle connection is closed before the server does it, just as the next request is sent."""
+
+
+def check_address(url: str) -> str:
+    """The address without its last slash. Raises ConfigError for one that cannot be used or holds a secret."""
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise ConfigError(f"{url!r} is no address of a server.", hint="Write it as http://localhost:8000/v1#MODEL")
+    if parts.username or parts.password or parts.query:
+        raise ConfigError(
+            f"The address of {parts.hostname} holds a user, a password or a query: it would be written down.",
+            hint="Put the key into OPENAI_API_KEY.",
+        )
+    return url.partition("#")[0].rstrip("/")
+
+
+def key_for(address: str) -> str:
+    """The key of the environment. Raises TeacherError where one is needed and missing, ConfigError for an odd one."""
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
+    if not key and address == OFFICIAL:
+        raise TeacherError(
+            "OpenAI needs a key, and OPENAI_API_KEY is not set.",
+            hint="export OPENAI_API_KEY=…, or take a local teacher: --teacher auto",
+        )
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError("OPENAI_API_KEY holds characters that no key has.", hint="Copy it again, without quotes.")
+    return key or "none"
+
+
+def only_model(address: str, key: str, preferred: str) -> str:
+    """The server's only model, or the preferred one where it has that. Raises TeacherError or ConfigError."""
+    try:
+        with event_loop() as loop:
+            names = sorted(asyncio.run_coroutine_threadsafe(_look_up(address, key), loop).result())
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError, TypeError, KeyError) as error:
+        raise TeacherError(
+            f"{address} does not say which models it has ({type(error).__name__}).",
+            hint=f"Is the server up, and does its address end in /v1? Else name the model: {address}#MODEL",
+        ) from error
+    if preferred in names or len(names) == 1:
+        return preferred if preferred in names else names[0]
+    raise ConfigError(
+        f"{address} has {len(names)} models: {', '.join(names[:20]) or 'none'}.",
+        hint=f"Name one: {address}#{names[0] if names else 'MODEL'}",
+    )
+
+
+def open_session(address: str, key: str, timeout_seconds: float = LOOK_UP_SECONDS) -> aiohttp.ClientSession:
+    """A session that sends the key, through the proxy of the environment if there is one.
+
+    aiohttp's own `trust_env` would read a .netrc file for every request.
+    """
+    parts = urlsplit(address)
+    return aiohttp.ClientSession(
+        headers={"Authorization": f"Bearer {key}"},
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS),
+        timeout=aiohttp.ClientTimeout(total=timeout_seconds),
+        proxy=None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme),
+    )
+
+
+async def _look_up(address: str, key: str) -> list[str]:
+    async with open_session(address, key) as session:
+        return await models(session, address)
+
+
+async def models(session: aiohttp.ClientSession, address: str) -> list[str]:
+    """The names of the models that the server has."""
+    timeout = aiohttp.ClientTimeout(total=LOOK_UP_SECONDS)
+    async with session.get(f"{address}/models", timeout=timeout, raise_for_status=True) as response:
+        listed = json.loads(await response.read())
+    return [str(model["id"]) for model in listed["data"]]
+
+
+@contextmanager
+def event_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop in a thread of its own: it also works where one is running already, as in a notebook."""
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever, name="teacher", daemon=True)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        asyncio.run_coroutine_threadsafe(_cancel_others(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _cancel_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

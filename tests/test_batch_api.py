@@ -1,0 +1,118 @@
+"""The Batch API against a local server: half the price, the same replies, and no batch paid for twice."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chat_server import ChatServer, serve
+
+from prompt2model.batch_api import Batches
+from prompt2model.errors import ConfigError, TeacherError
+from prompt2model.ledger import price
+from prompt2model.records import Message, Reply, Request
+from prompt2model.teacher import replies, spent_by
+from prompt2model.teachers import open_teacher
+
+
+def requests(count: int, **settings: Any) -> list[Request]:
+    return [Request(messages=(Message(role="user", content=f"Question {n}"),), **settings) for n in range(count)]
+
+
+def batches(server: ChatServer) -> Batches:
+    """Batches that are looked at often."""
+
+    def body(request: Request) -> dict[str, Any]:
+        return {"model": "m", "messages": [message.model_dump() for message in request.messages]}
+
+    return Batches("m", server.url, "none", body, poll_seconds=0.01)
+
+
+def texts(groups: Any) -> list[str]:
+    found: dict[int, Reply] = {}
+    for group in groups:
+        found.update(group)
+    return [found[index].text or found[index].failure for index in range(len(found))]
+
+
+def test_every_request_of_a_batch_gets_its_own_reply_at_half_the_price(home_folder: Path) -> None:
+    (home_folder / "prices.toml").write_text('[models]\n"m" = { input = 1e6, output = 2e6 }\n')
+    with serve(text=lambda body: body["messages"][0]["content"][::-1]) as server:
+        server.batches.looks_needed = 1
+        teacher = open_teacher(f"{server.url}#m", options={"batch": True}, budget_usd=1000)
+        assert [reply.text for reply in replies(teacher, requests(3, max_tokens=5))] == [
+            f"Question {number}"[::-1] for number in range(3)
+        ]
+        assert teacher.name == f"{server.url}#m (batch)"
+        assert spent_by(teacher).usd == 3 * (10 + 5 * 2) / 2
+        assert len(server.batches.made) == 1
+    assert not list((home_folder / "batches").iterdir())
+
+
+def test_a_batch_is_waited_for() -> None:
+    with serve() as server:
+        server.batches.looks_needed = 4
+        assert texts(batches(server).answer(requests(2))) == ["yes", "yes"]
+        assert server.batches.looks == 4
+
+
+def test_a_batch_that_was_sent_before_an_interruption_is_not_sent_again() -> None:
+    with serve() as server:
+        asking = batches(server).answer(requests(3))
+        next(asking)
+        asking.close()  # before the replies were kept
+        assert texts(batches(server).answer(requests(3))) == ["yes"] * 3
+        assert len(server.batches.made) == 1
+
+
+def test_what_a_resumed_run_asks_on_top_goes_into_a_batch_of_its_own() -> None:
+    with serve() as server:
+        asking = batches(server).answer(requests(3))
+        next(asking)
+        asking.close()
+        assert texts(batches(server).answer(requests(5)[1:])) == ["yes"] * 4
+        assert [len(lines) for lines in server.batches.files.values()] == [3, 3, 2, 2]
+
+
+def test_a_batch_whose_name_was_lost_is_found_by_its_file(home_folder: Path) -> None:
+    with serve() as server:
+        asking = batches(server).answer(requests(1))
+        next(asking)
+        asking.close()
+        [note] = (home_folder / "batches").glob("*.json")
+        note.write_text(note.read_text().replace("batch-0", ""))
+        assert texts(batches(server).answer(requests(1))) == ["yes"]
+        assert len(server.batches.made) == 1
+
+
+def test_requests_that_fail_for_a_passing_reason_are_sent_again_and_others_are_counted() -> None:
+    with serve("500", "400", "ok", "ok") as server:
+        assert texts(batches(server).answer(requests(3))) == ["yes", "refused (400)", "yes"]
+        assert [len(server.batches.files[one["input_file_id"]]) for one in server.batches.made.values()] == [3, 1]
+
+
+def test_a_batch_that_expires_again_and_again_is_counted_by_that_reason() -> None:
+    with serve() as server:
+        server.batches.ends = ["expired"] * 3
+        assert texts(batches(server).answer(requests(2))) == ["not done in the batch (batch_expired)"] * 2
+        assert len(server.batches.made) == 3
+
+
+def test_a_batch_that_is_refused_ends_the_run_with_the_reason(home_folder: Path) -> None:
+    with serve() as server:
+        server.batches.ends = ["failed"]
+        with pytest.raises(TeacherError, match="not to our taste"):
+            texts(batches(server).answer(requests(2)))
+    assert not list((home_folder / "batches").iterdir())
+
+
+def test_half_of_an_unknown_price_is_unknown() -> None:
+    assert price("http://h/v1#m (batch)") is None
+    whole, half = price("openai:gpt-4.1"), price("openai:gpt-4.1 (batch)")
+    assert whole is not None
+    assert half is not None
+    assert (half.input, half.output) == (whole.input / 2, whole.output / 2)
+
+
+def test_a_local_teacher_has_no_batches() -> None:
+    with pytest.raises(ConfigError, match="batch: Extra inputs"):
+        open_teacher("scripted:none.jsonl", options={"batch": True})
