@@ -9,13 +9,17 @@ from safetensors.torch import load_file, save_file
 from tiny import save_decoder
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     BartConfig,
-    BartForConditionalGeneration,
     BertConfig,
     BertForMaskedLM,
+    CohereConfig,
     Gemma2Config,
     GPT2Config,
+    GraniteConfig,
+    LlamaConfig,
+    T5Config,
 )
 
 from prompt2model.batches import Codec, Row
@@ -28,18 +32,16 @@ from prompt2model.student_prompt import set_student_prompt
 from prompt2model.teacher import replies
 
 TOKENS = {"vocab_size": 305, "pad_token_id": 2, "eos_token_id": 2, "bos_token_id": 1}
+SHAPE = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 64,
+}
 HEADS = {
     "gpt2": GPT2Config(**TOKENS, n_embd=32, n_layer=2, n_head=4),
-    "gemma2": Gemma2Config(
-        **TOKENS,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=64,
-        head_dim=8,
-        final_logit_softcapping=0.5,
-    ),
+    "gemma2": Gemma2Config(**TOKENS, **SHAPE, head_dim=8, final_logit_softcapping=0.5),
     "bart": BartConfig(
         vocab_size=305,
         d_model=32,
@@ -49,6 +51,20 @@ HEADS = {
         decoder_attention_heads=4,
         encoder_ffn_dim=64,
         decoder_ffn_dim=64,
+    ),
+    "llama": LlamaConfig(**TOKENS, **SHAPE),
+    "granite": GraniteConfig(**TOKENS, **SHAPE, logits_scaling=8.0, embedding_multiplier=12.0),
+    "cohere": CohereConfig(**TOKENS, **SHAPE, logit_scale=0.0625),
+    "t5 with a scaled head": T5Config(vocab_size=305, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4),
+    "t5 v1.1": T5Config(
+        vocab_size=305,
+        d_model=32,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        tie_word_embeddings=False,
+        feed_forward_proj="gated-gelu",
     ),
 }
 
@@ -292,9 +308,9 @@ def test_counted_logits_are_the_full_ones_at_the_counted_positions(loaded):
 
 @pytest.mark.parametrize("name", HEADS)
 def test_counted_logits_keep_what_a_model_does_around_its_head(name, tiny_decoder, tiny_encoder_decoder):
-    _, codec = load(tiny_encoder_decoder if name == "bart" else tiny_decoder, precision="float32")
-    kind = BartForConditionalGeneration if name == "bart" else AutoModelForCausalLM.from_config
-    model = kind(HEADS[name]).eval()
+    is_seq2seq = HEADS[name].is_encoder_decoder
+    _, codec = load(tiny_encoder_decoder if is_seq2seq else tiny_decoder, precision="float32")
+    model = (AutoModelForSeq2SeqLM if is_seq2seq else AutoModelForCausalLM).from_config(HEADS[name]).eval()
     check_counted(model, codec)
     if name == "gemma2":
         assert counted_logits(model, codec.collate([Row((5,), (6,))])).abs().max() < 0.5
