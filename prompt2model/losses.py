@@ -61,6 +61,33 @@ def jensen_shannon(student: Tensor, teacher: Tensor, beta: float, temperature: f
     return temperature**2 * (beta * _kl(log_p, log_m) + (1.0 - beta) * _kl(log_q, log_m))
 
 
+def top_k_forward_kl(student: Tensor, ids: Tensor, log_p: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(p ‖ q) of which only p's k likeliest tokens are known; all others are one token. -> (N,)
+
+    student (N, V) logits, ids and log_p (N, k), p at the same temperature. It is never above the whole KL, and equal to
+    it for k = V: what is lost is the difference within the tail.
+    """
+    scaled = student.float() / temperature
+    whole = scaled.logsumexp(-1, keepdim=True)  # (N, 1)
+    known = (log_p.exp() * (log_p - (scaled.gather(-1, ids.long()) - whole))).sum(-1)
+    if ids.shape[-1] == student.shape[-1]:
+        return temperature**2 * known
+    rest = (1.0 - log_p.exp().sum(-1)).clamp(min=0.0)  # (N,), the tail's probability
+    log_q_rest = scaled.scatter(-1, ids.long(), float("-inf")).logsumexp(-1) - whole.squeeze(-1)
+    return temperature**2 * (known + torch.xlogy(rest, rest) - rest * log_q_rest)
+
+
+def sampled_forward_kl(student: Tensor, ids: Tensor, log_p: Tensor, temperature: float = 1.0) -> Tensor:
+    """The mean of log p − log q over k tokens drawn from p: KL(p ‖ q) without bias, and so is its gradient. -> (N,)
+
+    Random-sampling distillation, https://arxiv.org/abs/2503.16870, section 3, with the teacher as the proposal. student
+    (N, V) logits, ids and log_p (N, k), p at the same temperature.
+    """
+    scaled = student.float() / temperature
+    log_q = scaled.gather(-1, ids.long()) - scaled.logsumexp(-1, keepdim=True)
+    return temperature**2 * (log_p - log_q).mean(-1)
+
+
 def weighted_sum(per_token: Tensor, weights: Tensor) -> Tensor:
     """The sum over tokens, each times its weight: (N,), (N,) -> ().
 
