@@ -55,11 +55,15 @@ def asked_of_student(example: Example) -> tuple[Message, ...]:
 
 
 def asked_of_teacher(example: Example, course: Course) -> tuple[Message, ...]:
-    """The task with its instruction, or the input alone for a teacher that was itself trained for the task."""
+    """The task with its instruction, or the input alone for a teacher that was itself trained for the task.
+
+    The answer is not begun for it: after "Label:" it would write " positive", with a space, which is another token than
+    the student's "positive".
+    """
     teacher = course.white_box
     if teacher.codec.tokenizer.chat_template == course.codec.tokenizer.chat_template:
         return asked_of_student(example)
-    return question(course.task, example.input, course.task.examples, can=teacher.can)
+    return question(course.task, example.input, course.task.examples)
 
 
 def teacher_prompt(example: Example, course: Course) -> tuple[int, ...] | None:
@@ -72,9 +76,9 @@ def teacher_prompt(example: Example, course: Course) -> tuple[int, ...] | None:
 
 
 @torch.no_grad()
-def teacher_ending(batch: Batch, course: Course) -> Ending:
+def teacher_ending(batch: Batch, course: Course, layers: Sequence[int] = ()) -> Ending:
     """The teacher run over the same completions, after its own prompts, up to its head."""
-    return ending(course.white_box.model, batch.for_teacher)
+    return ending(course.white_box.model, batch.for_teacher, layers)
 
 
 def common_vocabulary(course: Course) -> int:

@@ -38,6 +38,7 @@ TEMPLATES = {
     "parse": ("parse",),
     "retrieve": ("retrieve",),
     "generate": ("generate", "answer", "filters"),
+    "train": ("answer",),
     "evaluate": ("answer",),
     "export": ("export",),
 }

@@ -10,6 +10,8 @@
                                               validation lack the signals that rollouts add
     prepare(examples, course) -> Prepared     only where the teacher adds something to the examples beforehand, or some
                                               are sorted out
+    taught_by_base(options) -> bool           only where the base itself, as it is before the training, may be the
+                                              teacher; then `needs` is ()
     block(options) -> Block                   only where lessons are made anew while the student learns, with:
     rollouts(student, lessons, course, number) -> list[Lesson]    only where the method is on policy
     shares(options) -> dict[str, float]       only where the loss has parts, by the names of `Row.part`: their shares

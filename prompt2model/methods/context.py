@@ -1,0 +1,197 @@
+"""Context distillation: the teacher reads instruction and examples, the student learns to answer the input alone.
+
+Snell, Klein & Zhong, 2022, https://arxiv.org/abs/2209.15189, section 2. The labels of a classification are distilled as
+whole answers: each counts by its probability, so that it does not matter in which tokens the teacher writes it.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from random import Random
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+
+from prompt2model import progress
+from prompt2model.answers import read_label, softmax
+from prompt2model.batches import Batch, Lesson
+from prompt2model.course import Course, Prepared, asked_of_student, common_vocabulary, teacher_ending
+from prompt2model.distributions import Recipe, with_distributions
+from prompt2model.errors import ConfigError
+from prompt2model.heads import ending
+from prompt2model.losses import cross_entropy, forward_kl, sampled_forward_kl, summed
+from prompt2model.prompts import messages
+from prompt2model.questions import question
+from prompt2model.records import Example, Message, Reply, Request
+from prompt2model.teacher import Teacher
+
+ARCHITECTURES = ("decoder", "encoder-decoder")
+MARK = "Answer:"
+"""What the last line of a scratchpad begins with."""
+
+
+class Options(BaseModel):
+    """What the teacher reads, and what is learned from its answers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    teacher: Literal["named", "base"] = Field("named", description="The run's teacher, or the untrained base itself.")
+    instruction: str = Field("", description="What the teacher is told; empty: the task's own instruction.")
+    examples: int = Field(4, ge=0, description="Examples of the description that the teacher is shown.")
+    scratchpad: bool = Field(False, description="The teacher thinks in writing first; only its answer is learned.")
+    targets: Literal["hard", "soft", "full"] = Field(
+        "hard", description="The teacher's answers, a histogram of tokens drawn at each position, or its distribution."
+    )
+    draws: int = Field(100, ge=1, description="Tokens drawn at each position for soft targets.")
+    temperature: float = Field(0.0, ge=0, le=2, description="Of the teacher's texts; 0 takes the likeliest tokens.")
+    max_tokens: int = Field(256, gt=0, description="Longest answer of the teacher, its scratchpad included, in tokens.")
+
+    @model_validator(mode="after")
+    def _align(self) -> "Options":
+        if self.scratchpad and self.targets != "hard":
+            raise ValueError(
+                "behind a scratchpad the student has no position of the teacher's: it goes with hard targets"
+            )
+        return self
+
+
+def needs(options: Options) -> tuple[str, ...]:
+    """Texts, or the whole distribution; nobody where the base teaches itself."""
+    if options.teacher == "base":
+        return ()
+    return ("text",) if options.targets == "hard" else ("logits",)
+
+
+def taught_by_base(options: Options) -> bool:
+    """Whether the base as it is before the training is the teacher."""
+    return options.teacher == "base"
+
+
+def prepare(examples: Sequence[Example], course: Course) -> Prepared:
+    """The examples with the answers that the teacher gives in its context; what cannot be used is counted."""
+    requests = [_request(example, seed, course) for seed, example in enumerate(examples)]
+    replies: dict[int, Reply] = {}
+    with progress.task("answering in context", total=len(requests)) as advance:
+        for group in _writer(course).answer(requests):
+            replies.update(group)
+            advance(len(group))
+    kept, dropped = [], Counter[str]()
+    for index, example in enumerate(examples):
+        found = _read(replies[index], requests[index], course)
+        if isinstance(found, str):
+            dropped[found] += 1
+        else:
+            kept.append(example.model_copy(update=found))
+    return Prepared(kept, dict(dropped))
+
+
+def rows(examples: Sequence[Example], course: Course) -> list[Lesson]:
+    """The input alone, then the answer; for the teacher the same answer after its own context."""
+    options: Options = course.options
+    if course.task.labels and options.targets != "hard":
+        return [_of_labels(example, course) for example in examples]
+    found = [
+        course.codec.row(asked_of_student(example), example.output, max_length=course.max_length)
+        for example in examples
+    ]
+    if options.targets != "hard":
+        found = [
+            replace(row, teacher_prompt=_teacher_prompt(example, course))
+            for row, example in zip(found, examples, strict=True)
+        ]
+    if options.targets == "soft":
+        found = with_distributions(
+            found, course.white_box, course.codec, Recipe("sampled", options.draws, 1.0, course.seed)
+        )
+    return [(row,) for row in found]
+
+
+def loss(model: Any, batch: Batch, course: Course) -> Tensor:
+    """−log q(y) or KL(p(· | context, x) ‖ q(· | x)), summed over the tokens, in nats."""
+    return summed(_of_tokens(batch, course), ending(model, batch), batch.weights)
+
+
+def _of_tokens(batch: Batch, course: Course) -> Callable[[Tensor, slice], Tensor]:
+    """The losses of the tokens at a place, as the targets want them."""
+    targets, common = course.options.targets, common_vocabulary(course)
+    if targets == "hard" or course.task.labels:
+        return lambda logits, place: cross_entropy(logits, batch.targets[place])
+    if targets == "soft":
+        ids, log_p = batch.signals["ids"], batch.signals["log_p"]
+        return lambda logits, place: sampled_forward_kl(logits[:, :common], ids[place], log_p[place])
+    teacher = teacher_ending(batch, course)
+
+    def full(logits: Tensor, place: slice) -> Tensor:
+        with torch.no_grad():
+            wanted = teacher.head(teacher.states[place])[:, :common]
+        return forward_kl(logits[:, :common], wanted)
+
+    return full
+
+
+def _writer(course: Course) -> Teacher:
+    if course.writer is None:
+        raise ConfigError("Context distillation needs a teacher.", hint="Name one with --teacher.")
+    return course.writer
+
+
+def _asked(example: Example, course: Course) -> tuple[Message, ...]:
+    """The input in the teacher's context. Examples are turns, after which an answer is not begun."""
+    options: Options = course.options
+    task = course.task.model_copy(update={"instruction": options.instruction or course.task.instruction})
+    shown = task.examples[: options.examples]
+    if options.scratchpad:
+        return messages("answer/scratchpad.j2", task=task, text=example.input, examples=shown)
+    return question(task, example.input, shown, can=frozenset() if shown else _writer(course).can)
+
+
+def _request(example: Example, seed: int, course: Course) -> Request:
+    options: Options = course.options
+    asked = _asked(example, course)
+    continues = asked[-1].role == "assistant"
+    if course.task.labels and "logprobs" in _writer(course).can and not options.scratchpad:
+        return Request(messages=asked, choices=course.task.labels, continues=continues)
+    seed = course.seed * 1_000_003 + seed if options.temperature else 0
+    return Request(
+        messages=asked, continues=continues, max_tokens=options.max_tokens, temperature=options.temperature, seed=seed
+    )
+
+
+def _read(reply: Reply, request: Request, course: Course) -> dict[str, Any] | str:
+    """The answer as fields of an example, or why there is none."""
+    if reply.finish in ("failed", "filtered"):
+        return reply.failure or reply.finish
+    labels = course.task.labels
+    if request.choices:
+        shares = softmax(reply.logprobs)
+        return {"output": labels[shares.index(max(shares))], "probabilities": dict(zip(labels, shares, strict=True))}
+    if reply.finish == "length":
+        return "cut off"
+    _, marked, answer = reply.text.rpartition(MARK) if course.options.scratchpad else ("", MARK, reply.text)
+    if not marked or not answer.strip():
+        return "no answer"
+    label = read_label(answer, labels) if labels else answer.strip()
+    return {"output": label} if label is not None else "not a label"
+
+
+def _teacher_prompt(example: Example, course: Course) -> tuple[int, ...]:
+    teacher = course.white_box
+    return teacher.codec.prompt(_asked(example, course), max_tokens=teacher.context_tokens or None)
+
+
+def _of_labels(example: Example, course: Course) -> Lesson:
+    """A row for each label, weighed by its probability or by its share of the draws; without those the label alone."""
+    options: Options = course.options
+    shares = dict(example.probabilities or {example.output: 1.0})
+    if options.targets == "soft" and example.probabilities:
+        random = Random(f"{course.seed}/{example.input}")  # noqa: S311 - not for secrets
+        drawn = Counter(random.choices(list(shares), list(shares.values()), k=options.draws))
+        shares = {label: count / options.draws for label, count in drawn.items()}
+    asked = asked_of_student(example)
+    return tuple(
+        course.codec.row(asked, label, max_length=course.max_length, weight=share)
+        for label, share in shares.items()
+        if share > 0
+    )
