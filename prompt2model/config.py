@@ -111,6 +111,11 @@ class TrainConfig(Settings):
 
     method: str = Field("seqkd", description="The distillation method.")
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the method.")
+    init: str = Field(
+        "",
+        pattern=r"^(layers:every=[1-9]\d*)?$",
+        description="What the student starts from: the base as it is, or layers:every=N for every N-th of its layers.",
+    )
     epochs: float = Field(3.0, gt=0, description="Passes over the training rows.")
     learning_rate: float = Field(
         0.0, ge=0, description="Peak learning rate; 0 chooses one for the architecture and for LoRA."

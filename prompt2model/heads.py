@@ -1,6 +1,6 @@
 """The end of a model apart from its body: what the head reads at the counted positions, and its logits in chunks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,24 +13,27 @@ from prompt2model.batches import Batch
 from prompt2model.losses import Ending
 
 
-def ending(model: Any, batch: Batch) -> Ending:
+def ending(model: Any, batch: Batch, layers: Sequence[int] = ()) -> Ending:
     """The model run over the batch up to its head, and the head.
 
     The head, nearly a fifth of a small model's arithmetic, sees the counted positions alone, as many at a time as
-    `losses.summed` likes.
+    `losses.summed` likes. `layers` of the decoder are given as well, counted from 1; 0 are the embeddings.
     """
     plain, read = _plain(model), []
     body, embeddings = plain.get_decoder(), plain.get_output_embeddings()
     hooks = [
-        body.register_forward_hook(lambda _, __, out: read.append(out[0])),  # (B, T, H)
+        body.register_forward_hook(lambda _, __, out: read.append(out)),
         embeddings.register_forward_pre_hook(lambda _, args: (args[0][:, :0], *args[1:])),
     ]
     try:
-        model(**batch.inputs, use_cache=False)  # through every wrapper: they exchange gradients
+        also = {"output_hidden_states": True} if layers else {}
+        model(**batch.inputs, use_cache=False, **also)  # through every wrapper: they exchange gradients
     finally:
         for hook in hooks:
             hook.remove()
-    return Ending(read[0][batch.counted], lambda states: _head(plain, states), tuple(embeddings.parameters()))
+    states, counted = read[0][0], batch.counted  # (B, T, H), (B, T)
+    hidden = tuple(read[0].hidden_states[layer][counted] for layer in layers)
+    return Ending(states[counted], lambda states: _head(plain, states), tuple(embeddings.parameters()), hidden)
 
 
 def counted_logits(model: Any, batch: Batch) -> Tensor:

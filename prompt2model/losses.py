@@ -24,6 +24,8 @@ class Ending(NamedTuple):
     """(n, H) -> (n, V) logits."""
     parameters: tuple[Tensor, ...]
     """The head's own."""
+    hidden: tuple[Tensor, ...] = ()
+    """(N, H) each, what the layers that were asked for give there."""
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -86,6 +88,16 @@ def sampled_forward_kl(student: Tensor, ids: Tensor, log_p: Tensor, temperature:
     scaled = student.float() / temperature
     log_q = scaled.gather(-1, ids.long()) - scaled.logsumexp(-1, keepdim=True)
     return temperature**2 * (log_p - log_q).mean(-1)
+
+
+def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """1 − cos of two states, (N, H), (N, H) -> (N,). DistilBERT (Sanh et al., 2019), https://arxiv.org/abs/1910.01108."""
+    return 1.0 - functional.cosine_similarity(student.float(), teacher.float(), -1)
+
+
+def squared_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """The mean square of the difference of two states, (N, H), (N, H) -> (N,)."""
+    return (student.float() - teacher.float()).square().mean(-1)
 
 
 def weighted_sum(per_token: Tensor, weights: Tensor) -> Tensor:

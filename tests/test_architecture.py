@@ -35,7 +35,7 @@ FLOORS = (
     # 4
     "drafts student notations patience rows data_report batch_api",
     # 5: what a training method has at hand, the trained student as it is called, what this machine can do with it
-    "course trained speed validation distributions",
+    "course trained speed validation distributions layers",
     # 6: plug-ins, and the training loop
     "teachers.* methods.* strategies.* filters.* metrics.* exporters.* training",
     # 7

@@ -37,6 +37,7 @@ Base = Annotated[str | None, _setting("retrieve.base", "--base", metavar="MODEL"
 Count = Annotated[int | None, _setting("generate.count", "--count", metavar="N")]
 TestData = Annotated[str | None, _setting("split.test_data", "--test-data", metavar="FILE")]
 Method = Annotated[str | None, _setting("train.method", "--method", metavar="NAME")]
+Init = Annotated[str | None, _setting("train.init", "--init", metavar="START")]
 Epochs = Annotated[float | None, _setting("train.epochs", "--epochs", metavar="N")]
 LoraRank = Annotated[int | None, _setting("train.lora_rank", "--lora-rank", metavar="N")]
 ConfigFile = Annotated[

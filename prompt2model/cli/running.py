@@ -5,7 +5,7 @@ What they need is imported when they are called: help is quick.
 
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,7 @@ def train(
     data: o.Data = None,
     base: o.Base = None,
     method: o.Method = None,
+    init: o.Init = None,
     epochs: o.Epochs = None,
     lora_rank: o.LoraRank = None,
     config: o.ConfigFile = None,
@@ -42,7 +43,8 @@ def train(
     from prompt2model import again
     from prompt2model.cli.telling import resumable, short, teller
 
-    flags = {"seed": seed, "train__method": method, "train__epochs": epochs, "train__lora_rank": lora_rank}
+    flags: dict[str, Any] = {"seed": seed, "train__method": method, "train__init": init}
+    flags |= {"train__epochs": epochs, "train__lora_rank": lora_rank}
     screen = Screen(quiet=quiet or not again.is_main_process())
     if data:
         settings = o.configured(config, set_, retrieve__data=data, retrieve__base=base, generate__count=0, **flags)

@@ -15,12 +15,14 @@ from prompt2model.checkpoints import Kept
 from prompt2model.config import TrainConfig
 from prompt2model.course import Course, Prepared, check_same_tokenizer, white_box
 from prompt2model.errors import ConfigError, DataError
+from prompt2model.layers import save_every
 from prompt2model.methods import open_method, without_white_box
 from prompt2model.records import Checkpoint, Splits, Student, TaskSpec
 from prompt2model.student import LocalModel, adapt, dtype_of, fingerprint, load, merge, save
 from prompt2model.student_prompt import set_student_prompt
 from prompt2model.supply import Supply
 from prompt2model.teacher import Teacher, check_abilities
+from prompt2model.teachers import open_teacher
 from prompt2model.training import Loop, Plan
 from prompt2model.validation import HeldOut
 from prompt2model.weights import fetch
@@ -47,13 +49,16 @@ def train(
     WeightsError when the base cannot be loaded, RunError when training diverges, or memory or disk do not suffice.
     """
     method, options = open_method(config.method, config.options)
-    teacher = _fitting(teacher, method.needs(options), config.method)
+    is_own = hasattr(method, "taught_by_base") and method.taught_by_base(options)
+    teacher = (
+        open_teacher(f"transformers:{base}") if is_own else _fitting(teacher, method.needs(options), config.method)
+    )
     if not splits.train:
         raise DataError("There are no rows to train on.", hint="Raise generate.count, or give rows with --data.")
     accelerator = _accelerator()
     begin = partial(train, task, splits, base, seed=seed, save_every_seconds=save_every_seconds)
     start = _warmed_up(method, options, config, begin, folder / "warm-up", (task, splits, base, config, seed))
-    weights = fetch(str(start) if start else base)
+    weights = start or _initial(base, config.init, folder / "init")
     key = store.digest((task, splits.train, splits.validation, fingerprint(weights), config, seed, _identity(teacher)))
     kept = _kept(folder / "unfinished", key)
     precision = kept[1]["precision"] if kept else _same(str(dtype_of(config.precision)).removeprefix("torch."))
@@ -100,6 +105,16 @@ def _warmed_up(
             store.once(folder, "train", Student, lambda: student, depends_on=depends_on)
         PartialState().wait_for_everyone()
     return folder / "student"
+
+
+def _initial(base: str, init: str, folder: Path) -> Path:
+    """The folder of the base, or of a model made of some of its layers."""
+    if not init:
+        return fetch(base)
+    if PartialState().is_main_process:
+        save_every(fetch(base), int(init.partition("=")[2]), folder)
+    PartialState().wait_for_everyone()
+    return folder
 
 
 def _check_fits(method: Any, course: Course, name: str, base: str) -> None:
