@@ -49,6 +49,13 @@ class Prepared:
     dropped: dict[str, int] = field(default_factory=dict)
 
 
+def writing_teacher(course: Course) -> Teacher:
+    """Whoever answers in words. Raises ConfigError when there is nobody: the method did not say that it needs one."""
+    if course.writer is None:
+        raise ConfigError("This method needs a teacher that answers in words.", hint="Name one with --teacher.")
+    return course.writer
+
+
 def asked_of_student(example: Example) -> tuple[Message, ...]:
     """The input alone: what the instruction says, the student has learned."""
     return (Message(role="user", content=example.input),)

@@ -17,15 +17,13 @@ from torch import Tensor
 from prompt2model import progress
 from prompt2model.answers import read_label, softmax
 from prompt2model.batches import Batch, Lesson
-from prompt2model.course import Course, Prepared, asked_of_student, common_vocabulary, teacher_ending
+from prompt2model.course import Course, Prepared, asked_of_student, common_vocabulary, teacher_ending, writing_teacher
 from prompt2model.distributions import Recipe, with_distributions
-from prompt2model.errors import ConfigError
 from prompt2model.heads import ending
 from prompt2model.losses import cross_entropy, forward_kl, sampled_forward_kl, summed
 from prompt2model.prompts import messages
 from prompt2model.questions import question
 from prompt2model.records import Example, Message, Reply, Request
-from prompt2model.teacher import Teacher
 
 ARCHITECTURES = ("decoder", "encoder-decoder")
 MARK = "Answer:"
@@ -74,7 +72,7 @@ def prepare(examples: Sequence[Example], course: Course) -> Prepared:
     requests = [_request(example, seed, course) for seed, example in enumerate(examples)]
     replies: dict[int, Reply] = {}
     with progress.task("answering in context", total=len(requests)) as advance:
-        for group in _writer(course).answer(requests):
+        for group in writing_teacher(course).answer(requests):
             replies.update(group)
             advance(len(group))
     kept, dropped = [], Counter[str]()
@@ -131,12 +129,6 @@ def _of_tokens(batch: Batch, course: Course) -> Callable[[Tensor, slice], Tensor
     return full
 
 
-def _writer(course: Course) -> Teacher:
-    if course.writer is None:
-        raise ConfigError("Context distillation needs a teacher.", hint="Name one with --teacher.")
-    return course.writer
-
-
 def _asked(example: Example, course: Course) -> tuple[Message, ...]:
     """The input in the teacher's context. Examples are turns, after which an answer is not begun."""
     options: Options = course.options
@@ -144,14 +136,14 @@ def _asked(example: Example, course: Course) -> tuple[Message, ...]:
     shown = task.examples[: options.examples]
     if options.scratchpad:
         return messages("answer/scratchpad.j2", task=task, text=example.input, examples=shown)
-    return question(task, example.input, shown, can=frozenset() if shown else _writer(course).can)
+    return question(task, example.input, shown, can=frozenset() if shown else writing_teacher(course).can)
 
 
 def _request(example: Example, seed: int, course: Course) -> Request:
     options: Options = course.options
     asked = _asked(example, course)
     continues = asked[-1].role == "assistant"
-    if course.task.labels and "logprobs" in _writer(course).can and not options.scratchpad:
+    if course.task.labels and "logprobs" in writing_teacher(course).can and not options.scratchpad:
         return Request(messages=asked, choices=course.task.labels, continues=continues)
     seed = course.seed * 1_000_003 + seed if options.temperature else 0
     return Request(

@@ -3,30 +3,68 @@
 Kim & Rush, 2016, https://arxiv.org/abs/1606.07947, section 3.2; LaMini-LM, https://arxiv.org/abs/2304.14402.
 """
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
+from prompt2model import progress, registry
+from prompt2model.answers import read_label
 from prompt2model.batches import Batch, Lesson
-from prompt2model.course import Course, asked_of_student
+from prompt2model.course import Course, Prepared, asked_of_student, writing_teacher
 from prompt2model.heads import ending
 from prompt2model.losses import cross_entropy, summed
-from prompt2model.records import Example
+from prompt2model.questions import answer_request, question
+from prompt2model.records import Example, Reply, Request
 
 ARCHITECTURES = ("decoder", "encoder-decoder")
 
 
 class Options(BaseModel):
-    """None: the answers are all there is."""
+    """Whose answers, and which of several."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    answers: Literal["given", "teacher"] = Field(
+        "given", description="Those of the training rows, or the teacher answers each input anew."
+    )
+    samples: int = Field(1, ge=1, description="Answers of the teacher to each input; one of them is learned.")
+    best_of: Literal["likelihood", "given"] = Field(
+        "likelihood",
+        description="Which of several is learned: the teacher's likeliest, or the nearest to the given one by chrF++.",
+    )
+    temperature: float = Field(0.0, ge=0, le=2, description="Of the teacher's answers; 0 takes the likeliest tokens.")
+    max_tokens: int = Field(256, gt=0, description="Longest answer of the teacher, in tokens.")
+
+    @model_validator(mode="after")
+    def _differ(self) -> "Options":
+        if self.samples > 1 and not self.temperature:
+            raise ValueError("several samples are the same at temperature 0")
+        return self
+
 
 def needs(options: Options) -> tuple[str, ...]:
-    """Nothing: the answers are there."""
-    return ()
+    """Nothing where the answers are there; texts, and their likelihood where the likeliest is looked for."""
+    if options.answers == "given":
+        return ()
+    return ("text", "logprobs") if options.samples > 1 and options.best_of == "likelihood" else ("text",)
+
+
+def prepare(examples: Sequence[Example], course: Course) -> Prepared:
+    """The examples with the teacher's answers where those are asked for; inputs without one are counted."""
+    if course.options is None or course.options.answers == "given":
+        return Prepared(examples)
+    kept, dropped = [], Counter[str]()
+    for example, (answers, reason) in zip(examples, _answers(examples, course), strict=True):
+        if answers:
+            kept.append((example, answers))
+        else:
+            dropped[reason] += 1
+    chosen = _chosen(kept, course)
+    rows = [example.model_copy(update={"output": output}) for (example, _), output in zip(kept, chosen, strict=True)]
+    return Prepared(rows, dict(dropped))
 
 
 def rows(examples: Sequence[Example], course: Course) -> list[Lesson]:
@@ -42,3 +80,63 @@ def loss(model: Any, batch: Batch, course: Course) -> Tensor:
     return summed(
         lambda logits, place: cross_entropy(logits, batch.targets[place]), ending(model, batch), batch.weights
     )
+
+
+def _answers(examples: Sequence[Example], course: Course) -> list[tuple[list[str], str]]:
+    """The different answers to each input in the order of their samples, and why one is missing."""
+    asked = [_request(example, sample, course) for example in examples for sample in range(_samples(course))]
+    read = [_read(reply, request, course) for reply, request in zip(_replies(asked, course), asked, strict=True)]
+    each = [read[start : start + _samples(course)] for start in range(0, len(read), _samples(course))]
+    return [(list(dict.fromkeys(text for text, _ in of if text)), of[0][1]) for of in each]
+
+
+def _samples(course: Course) -> int:
+    """A label is the likeliest one."""
+    return 1 if course.task.labels else int(course.options.samples)
+
+
+def _request(example: Example, sample: int, course: Course) -> Request:
+    writer, options = writing_teacher(course), course.options
+    asked = question(course.task, example.input, course.task.examples, can=writer.can)
+    if course.task.labels:
+        return answer_request(course.task, asked, can=writer.can, max_tokens=options.max_tokens)
+    return Request(
+        messages=asked,
+        max_tokens=options.max_tokens,
+        temperature=options.temperature,
+        seed=course.seed * 1_000_003 + sample if options.temperature else 0,
+    )
+
+
+def _read(reply: Reply, request: Request, course: Course) -> tuple[str, str]:
+    """The answer, or nothing and why."""
+    labels = course.task.labels
+    if reply.finish in ("failed", "filtered"):
+        return "", reply.failure or reply.finish
+    if request.choices:
+        return request.choices[reply.logprobs.index(max(reply.logprobs))], ""
+    if reply.finish == "length":
+        return "", "cut off"
+    if labels:
+        return read_label(reply.text, labels) or "", "not a label"
+    return reply.text.strip(), "no answer"
+
+
+def _chosen(kept: Sequence[tuple[Example, list[str]]], course: Course) -> list[str]:
+    """One answer for each input: Kim & Rush call the nearest to the given one Seq-Inter (section 3.3)."""
+    if course.options.best_of == "given":
+        likeness = registry.load("metrics", "chrf").compute
+        return [max(answers, key=lambda one: likeness([one], [example.output])) for example, answers in kept]
+    several = [index for index, (_, answers) in enumerate(kept) if len(answers) > 1]
+    asked = [_request(kept[i][0], 0, course).model_copy(update={"choices": tuple(kept[i][1])}) for i in several]
+    found = {i: reply.logprobs for i, reply in zip(several, _replies(asked, course), strict=True)}
+    return [answers[found[i].index(max(found[i])) if i in found else 0] for i, (_, answers) in enumerate(kept)]
+
+
+def _replies(requests: Sequence[Request], course: Course) -> list[Reply]:
+    found: dict[int, Reply] = {}
+    with progress.task("asking the teacher for answers", total=len(requests)) as advance:
+        for group in writing_teacher(course).answer(requests):
+            found.update(group)
+            advance(len(group))
+    return [found[index] for index in range(len(requests))]

@@ -1,0 +1,72 @@
+"""Sequence-level distillation on the teacher's answers: asked for, chosen among, counted where there is none."""
+
+import pytest
+from teachers_here import BY_HEART, NAMED, NAMING, SOURCE
+from train_here import TASK
+
+from prompt2model.config import TrainConfig
+from prompt2model.course import Course
+from prompt2model.errors import ConfigError
+from prompt2model.methods import open_method, seqkd
+from prompt2model.records import Example, Reply, Splits
+from prompt2model.stages.train import train
+from prompt2model.teachers.scripted import Scripted
+
+
+def prepared(teacher: Scripted, task=NAMING, given=("the film", "a text"), **options):
+    course = Course(task, None, seqkd.Options(answers="teacher", **options), writer=teacher)
+    return seqkd.prepare(
+        [Example(input=f"input {n}", output=text, source=SOURCE) for n, text in enumerate(given)], course
+    )
+
+
+def test_given_answers_are_learned_unless_the_teachers_are_asked_for():
+    assert seqkd.needs(seqkd.Options()) == ()
+    assert seqkd.prepare(NAMED, Course(NAMING, None, seqkd.Options())).examples is NAMED
+
+
+def test_the_teacher_answers_greedily_and_what_it_cannot_answer_is_counted():
+    teacher = Scripted(["one", Reply(text="two th", finish="length"), "  ", Reply(finish="failed", failure="no")])
+    found = prepared(teacher, given=("a", "b", "c", "d"))
+    assert [(row.input, row.output) for row in found.examples] == [("input 0", "one")]
+    assert found.dropped == {"cut off": 1, "no answer": 1, "no": 1}
+    assert {request.temperature for request in teacher.asked} == {0.0}
+    assert NAMING.instruction in teacher.asked[0].messages[0].content
+
+
+def test_of_several_answers_the_nearest_to_the_given_one_is_learned():
+    teacher = Scripted(["a song", "the films", "the fish", "a texts", "words", "text"], can=("text",))
+    found = prepared(teacher, samples=3, temperature=1.0, best_of="given")
+    assert [row.output for row in found.examples] == ["the films", "a texts"]
+    assert len({request.seed for request in teacher.asked[:3]}) == 3
+
+
+def test_of_several_answers_the_teachers_likeliest_is_learned_and_equal_ones_are_not_weighed():
+    teacher = Scripted(["one", "two", "one", "same", "same", "same", [-5.0, -2.0]])
+    found = prepared(teacher, samples=3, temperature=1.0)
+    assert [row.output for row in found.examples] == ["two", "same"]
+    assert [request.choices for request in teacher.asked if request.choices] == [("one", "two")]
+
+
+def test_a_label_is_the_likeliest_or_read_from_a_text():
+    found = prepared(Scripted([[-3.0, -0.1], [-0.1, -3.0]]), TASK)
+    assert [row.output for row in found.examples] == ["negative", "positive"]
+    found = prepared(Scripted(["Positive.", "who knows"], can=("text",)), TASK)
+    assert [row.output for row in found.examples] == ["positive"]
+    assert found.dropped == {"not a label": 1}
+
+
+def test_several_equal_answers_are_refused():
+    with pytest.raises(ConfigError, match="the same at temperature 0"):
+        open_method("seqkd", {"answers": "teacher", "samples": 4})
+
+
+def test_a_student_learns_the_teachers_answers_in_place_of_those_given(tiny_decoder, tmp_path):
+    blank = tuple(row.model_copy(update={"output": "unknown"}) for row in NAMED)
+    said = {row.input: row.output for row in NAMED}
+    teacher = Scripted(lambda request: said[request.messages[-1].content], can=("text",))
+    config = TrainConfig(**BY_HEART, options={"answers": "teacher"})
+    student = train(
+        NAMING, Splits(train=blank, validation=NAMED), str(tiny_decoder), config, folder=tmp_path, teacher=teacher
+    )
+    assert student.history[-1].score == 1.0
