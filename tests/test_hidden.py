@@ -132,6 +132,7 @@ def test_a_student_of_half_the_layers_learns_from_the_whole(schooled, tmp_path, 
     student = taught(schooled, schooled, tmp_path, init="layers:every=2", lora_rank=lora_rank, **rate)
     assert student.parameters < load(schooled, precision="float32")[0].num_parameters()
     assert load(tmp_path, precision="float32")[0].config.num_hidden_layers == 1
+    assert not (tmp_path / "init").exists()
     assert student.losses[-1] < 0.2 * student.losses[0]
     assert student.history[-1].score == 1.0
 
