@@ -17,8 +17,6 @@ import pytest
 from chat_server import ChatServer, serve
 from command import WORDS
 
-from prompt2model.ledger import IN_FLIGHT
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 TASK = "Classify a film as positive or negative."
@@ -116,7 +114,7 @@ def test_a_run_killed_in_every_stage_goes_on_and_ends_the_same(tmp_path: Path, t
         assert not killed.has(f"{stage}.json")() or stage in ("parse", "split"), f"{stage} was over before the kill"
     killed.finish()
     asked = Counter(json.dumps(body, sort_keys=True) for body in server.asked)
-    assert sum(count - 1 for count in asked.values()) <= 3 * IN_FLIGHT  # under way in three of the kills
+    assert sum(count - 1 for count in asked.values()) <= 3 * server.most_under_way  # under way in three of the kills
 
     server.asked.clear()
     whole = Machine(tmp_path / "whole", tiny_decoder, server)
