@@ -85,6 +85,11 @@ class GenerateConfig(Settings):
     near_twin: float = Field(
         0.7, gt=0, le=1, description="Share of common word 1- to 3-grams from which an input is no news."
     )
+    rationales: int = Field(
+        0,
+        ge=0,
+        description="Most chains of thought asked for each row, given or written, until one is right; 0 asks none.",
+    )
 
 
 class SplitConfig(Settings):

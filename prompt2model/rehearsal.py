@@ -4,7 +4,7 @@ A teacher that only notes what it is asked takes the place of the real one, so p
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from math import ceil, prod
 from random import Random
 from typing import Any
@@ -12,8 +12,9 @@ from typing import Any
 from prompt2model.config import GenerateConfig
 from prompt2model.filters import Sieve
 from prompt2model.ledger import FREE, estimate, price, prompt_text
-from prompt2model.records import Dropped, Example, Found, Reply, Request, TaskSpec
-from prompt2model.stages.generate import plan as plan_writing
+from prompt2model.rationales import add_rationales
+from prompt2model.recipe import plan as plan_writing
+from prompt2model.records import Dropped, Example, Found, Reply, Request, Source, TaskSpec
 from prompt2model.strategies import Round
 from prompt2model.student import LocalModel
 from prompt2model.teachers import open_teacher
@@ -26,6 +27,10 @@ USUAL_YIELD = {"agreement": 0.5, "duplicate": 0.85, "novelty": 0.7}
 CHARACTERS_PER_TOKEN = 4
 TEXT_TOKENS = 30
 """Of an input or an answer, when the description shows none."""
+TRACE_TOKENS = 100
+"""Of a chain of thought that is asked for."""
+USUAL_TRACES = 1.5
+"""Chains of thought until one ends in the right answer."""
 THOUGHT_TOKENS = 200
 """Before an answer, of a model that thinks first and is asked to think little."""
 
@@ -72,6 +77,9 @@ class Work:
     usd: float = 0.0
     most_usd: float = 0.0
 
+    def __add__(self, other: "Work") -> "Work":
+        return Work(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
 
 def work(asked: Sequence[Request], name: str, text_tokens: int, *, usual: float = 1, most: float = 1) -> Work:
     """What the requests cost, each asked `usual` times; at most `most` times, with the longest answer it may have."""
@@ -109,6 +117,16 @@ def rehearse_writing(task: TaskSpec, found: Found, config: GenerateConfig, teach
     scale = config.count / (REHEARSED * len(strategies))
     most = scale * config.over_generate
     return work(teacher.asked, teacher.name, teacher.text_tokens, usual=scale * usual, most=most)
+
+
+def rehearse_rationales(task: TaskSpec, rows: int, config: GenerateConfig, teacher: Imagined) -> Work:
+    """What thinking aloud about so many rows would take."""
+    length = task.examples[0].input if task.examples else "x" * TEXT_TOKENS * CHARACTERS_PER_TOKEN
+    row = Example(input=length, output="?", source=Source(kind="teacher", name=teacher.name))
+    teacher.asked.clear()
+    add_rationales([row], task, teacher, traces=min(config.rationales, 1), max_tokens=config.max_tokens)
+    usual = min(config.rationales, USUAL_TRACES)
+    return work(teacher.asked, teacher.name, TRACE_TOKENS, usual=rows * usual, most=rows * config.rationales)
 
 
 def mean_tokens(texts: Sequence[str]) -> int:

@@ -31,9 +31,9 @@ FLOORS = (
     # 3
     "description answers student_prompt memory decoding heads supply catalogue chat columns lines model_card filters"
     " embeddings"
-    " strategies teachers settings",
+    " strategies teachers settings recipe",
     # 4
-    "drafts student notations patience rows data_report batch_api",
+    "drafts rationales student notations patience rows data_report batch_api",
     # 5: what a training method has at hand, the trained student as it is called, what this machine can do with it
     "course trained speed validation",
     # 6: plug-ins, and the training loop
