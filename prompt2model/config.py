@@ -73,7 +73,12 @@ class GenerateConfig(Settings):
     """What the teacher writes."""
 
     count: int = Field(400, ge=0, description="Rows to keep; 0 writes nothing.")
-    strategies: Words = Field(("auto",), description="Ways to write examples; auto follows the kind of task.")
+    strategies: Words = Field(
+        ("auto",), description="Ways to write examples, as NAME or NAME:WEIGHT; auto follows the kind of task."
+    )
+    options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Options of the strategies, by the strategy's name."
+    )
     filters: Words = Field(
         ("auto",), description="Filters every candidate has to pass, in order; auto follows the teacher."
     )

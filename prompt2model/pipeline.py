@@ -344,7 +344,7 @@ def _check_names(config: Config) -> None:
     ):
         for name in asked:
             if name != "auto":
-                registry.load(family, name)
+                registry.load(family, name.partition(":")[0])  # a strategy's weight may follow
 
 
 @contextmanager

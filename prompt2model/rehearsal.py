@@ -13,8 +13,9 @@ from prompt2model.config import GenerateConfig
 from prompt2model.filters import Sieve
 from prompt2model.ledger import FREE, estimate, price, prompt_text
 from prompt2model.rationales import add_rationales
+from prompt2model.recipe import Share
 from prompt2model.recipe import plan as plan_writing
-from prompt2model.records import Dropped, Example, Found, Reply, Request, Source, TaskSpec
+from prompt2model.records import Example, Found, Reply, Request, Source, TaskSpec
 from prompt2model.strategies import Round
 from prompt2model.student import LocalModel
 from prompt2model.teachers import open_teacher
@@ -108,13 +109,13 @@ def rehearse_writing(task: TaskSpec, found: Found, config: GenerateConfig, teach
     pool: tuple[Example, ...] = task.examples
     for _ in range(2):  # the first time only for rows that the second can show in its prompts
         teacher.asked.clear()
-        rows = [row for name in strategies for row in _candidates(strategies[name].write, task, pool, config, teacher)]
+        rows = [row for strategy in strategies for row in _candidates(strategy, task, pool, config, teacher)]
         pool = (*task.examples, *rows)
     sieve = Sieve(task, teacher, config)
     for module in filters.values():
         if module.NEEDS:
             module.sift(rows, sieve)
-    scale = config.count / (REHEARSED * len(strategies))
+    scale = config.count / sum(map(_share, strategies))
     most = scale * config.over_generate
     return work(teacher.asked, teacher.name, teacher.text_tokens, usual=scale * usual, most=most)
 
@@ -135,12 +136,13 @@ def mean_tokens(texts: Sequence[str]) -> int:
 
 
 def _candidates(
-    write: Callable[[Round], Iterator[Example | Dropped]],
-    task: TaskSpec,
-    pool: Sequence[Example],
-    config: GenerateConfig,
-    teacher: Imagined,
+    strategy: Share, task: TaskSpec, pool: Sequence[Example], config: GenerateConfig, teacher: Imagined
 ) -> list[Example]:
     rng = Random(0)  # noqa: S311 - not for secrets
-    written = write(Round(task, pool, teacher, REHEARSED, rng, config))
+    written = strategy.module.write(Round(task, pool, teacher, _share(strategy), rng, config, strategy.options))
     return [row for row in written if isinstance(row, Example)]
+
+
+def _share(strategy: Share) -> int:
+    """Candidates of it that are rehearsed."""
+    return ceil(REHEARSED * strategy.weight)

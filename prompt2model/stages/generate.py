@@ -5,9 +5,11 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from math import ceil
 from random import Random
 from types import ModuleType
+from typing import Any
 
 from prompt2model import progress
 from prompt2model.config import GenerateConfig
@@ -16,7 +18,7 @@ from prompt2model.filters import Sieve
 from prompt2model.ledger import FREE, price
 from prompt2model.marks import Mark
 from prompt2model.rationales import Explained, add_rationales
-from prompt2model.recipe import plan
+from prompt2model.recipe import Share, plan
 from prompt2model.records import Dropped, Example, Found, Made, Reply, Request, Spent, TaskSpec
 from prompt2model.strategies import Round
 from prompt2model.teacher import Teacher
@@ -75,7 +77,7 @@ def generate(
         dropped_traces=dict((given.dropped + kept.dropped).most_common()),
         rejected=_sample(harvest.dropped, seed),
         teacher=teacher.name,
-        strategies=tuple(strategies),
+        strategies=tuple(strategy.name for strategy in strategies),
         filters=tuple(filters),
         spent=counted.spent,
         statement=_statement(harvest),
@@ -97,6 +99,8 @@ class _Harvest:
     asked: int = 0
     yields: list[float] = field(default_factory=list)
     """The share of its candidates that each round kept."""
+    made: dict[str, dict[Any, Any]] = field(default_factory=dict)
+    """What each strategy keeps from round to round."""
 
     @property
     def given(self) -> tuple[Example, ...]:
@@ -155,19 +159,27 @@ def _label(row: Example, task: TaskSpec) -> str:
 
 
 def _written(
-    strategies: dict[str, ModuleType], harvest: _Harvest, count: int, teacher: Teacher, seed: int
+    strategies: Sequence[Share], harvest: _Harvest, count: int, teacher: Teacher, seed: int
 ) -> list[Example | Dropped]:
-    """One round's candidates, shared out evenly among the strategies.
+    """One round's candidates, shared out among the strategies by weight.
 
     Given rows that may become the test are not shown to the teacher: what it writes would resemble them.
     """
     pool = (*harvest.task.examples, *harvest.kept)
     written: list[Example | Dropped] = []
-    for place, (name, strategy) in enumerate(strategies.items()):
-        share = (count + place) // len(strategies)
-        rng = Random(f"{seed}/{name}/{len(harvest.yields)}")  # noqa: S311 - not for secrets
-        written += strategy.write(Round(harvest.task, pool, teacher, share, rng, harvest.config)) if share else []
+    for strategy, share in zip(strategies, _shared_out(count, strategies), strict=True):
+        rng = Random(f"{seed}/{strategy.name}/{len(harvest.yields)}")  # noqa: S311 - not for secrets
+        made = harvest.made.setdefault(strategy.name, {})
+        round = Round(harvest.task, pool, teacher, share, rng, harvest.config, strategy.options, made)
+        written += strategy.module.write(round) if share else []
     return written
+
+
+def _shared_out(count: int, strategies: Sequence[Share]) -> list[int]:
+    """Whole numbers in the proportions of the weights; their sum is the count."""
+    reached = list(accumulate(strategy.weight for strategy in strategies))
+    ends = [round(count * weight / reached[-1]) for weight in reached]
+    return [end - start for start, end in pairwise([0, *ends])]
 
 
 def _sifted(

@@ -8,12 +8,13 @@ from prompt2model.drafts import SAME_SHOTS, draft_request, hint, read_draft, sho
 from prompt2model.prompts import messages
 from prompt2model.questions import answer_request, question
 from prompt2model.records import Dropped, Example, Message, Reply, Request, Source
-from prompt2model.strategies import Round
+from prompt2model.strategies import NoOptions, Round
 from prompt2model.teacher import replies
 from prompt2model.twins import normalise
 
 NEEDS = ("text",)
 KINDS = ("classification", "generation")
+Options = NoOptions
 
 
 def write(round: Round) -> Iterator[Example | Dropped]:
