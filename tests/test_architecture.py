@@ -33,7 +33,7 @@ FLOORS = (
     " embeddings"
     " strategies teachers settings recipe",
     # 4
-    "drafts rationales student notations patience rows data_report batch_api",
+    "drafts answering rationales student notations patience rows data_report batch_api",
     # 5: what a training method has at hand, the trained student as it is called, what this machine can do with it
     "course trained speed validation",
     # 6: plug-ins, and the training loop

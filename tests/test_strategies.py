@@ -1,0 +1,163 @@
+"""Ways to write examples: what each asks its teacher, and what it makes of the replies."""
+
+import re
+from random import Random
+from typing import Any
+
+import pytest
+
+from prompt2model import registry
+from prompt2model.config import GenerateConfig
+from prompt2model.errors import ConfigError
+from prompt2model.ledger import prompt_text
+from prompt2model.recipe import plan
+from prompt2model.records import Dropped, Example, Found, Request, Source, TaskSpec
+from prompt2model.stages.generate import generate
+from prompt2model.strategies import Round
+from prompt2model.teachers.scripted import Scripted
+
+NOTHING = Found(base="a/base")
+
+
+def user(text: str, output: str) -> Example:
+    return Example(input=text, output=output, source=Source(kind="user", name="description"))
+
+
+MAILS = TaskSpec(
+    instruction="Sort support mails into bug or billing.",
+    kind="classification",
+    labels=("bug", "billing"),
+    examples=(user("the app crashes at once", "bug"), user("my invoice is wrong", "billing")),
+)
+TITLES = TaskSpec(instruction="Give the story a title.", examples=(user("A fox saw grapes.", "The Fox"),))
+
+
+class Asked(Scripted):
+    """A scripted teacher elsewhere: it answers, it does not continue, and it cannot tell likelihoods."""
+
+    is_local = False
+
+    def __init__(self, answers: Any) -> None:
+        super().__init__(answers, can=("text", "json_schema"))
+
+
+def words(request: Request, count: int = 6) -> str:
+    rng = Random(prompt_text(request) + str(request.seed))
+    return " ".join("".join(rng.choices("abcdefghijklmnop", k=6)) for _ in range(count))
+
+
+def examples(*texts: str) -> str:
+    return "\n".join(f"<example>{text}</example>" for text in texts)
+
+
+def run(name: str, task: TaskSpec, teacher: Scripted, rounds: int = 1, count: int = 4, **options: Any) -> list[Any]:
+    """What the strategy writes in so many rounds; what it writes is not shown in the next."""
+    module, made, written = registry.load("strategies", name), {}, []
+    for number in range(rounds):
+        rng = Random(number)
+        one = Round(task, task.examples, teacher, count, rng, GenerateConfig(), module.Options(**options), made)
+        written += module.write(one)
+    return written
+
+
+def is_list(request: Request) -> bool:
+    return "</example>, and" in request.messages[-1].content
+
+
+# Shares and options
+
+
+def test_strategies_share_the_rows_by_weight():
+    teacher = Scripted(lambda request: "bug" if request.choices else words(request))
+    config = GenerateConfig(count=30, round_size=30, filters=("format",), strategies=("label_first:2", "input_first"))
+    made = generate(MAILS, NOTHING, config, teacher=teacher)
+    written = [row.source.strategy for row in made.examples]
+    assert written.count("label_first") >= 15
+    assert set(written) == {"label_first", "input_first"}
+    assert made.strategies == ("label_first", "input_first")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"strategies": ("label_first:many",)}, "has no weight above 0"),
+        ({"strategies": ("label_first:0",)}, "has no weight above 0"),
+        ({"strategies": ("topic_guided",), "options": {"topic_guided": {"topcs": ["a"]}}}, "topcs"),
+        ({"options": {"topic_guided": {}}}, "no strategy 'topic_guided' is used"),
+    ],
+)
+def test_a_wrong_share_or_option_is_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        plan(MAILS, GenerateConfig(**settings), Scripted([]))
+
+
+# example_guided and topic_guided
+
+
+def guided(request: Request) -> str:
+    if "Name" in request.messages[-1].content and not is_list(request):
+        return "1. travel\n2. **music**\n- a topic of far too many words\n3. food\n4. Music\n5. law\n6. sport\n7. rain"
+    return examples(*(f"{words(request)} {n}" for n in range(3))) if is_list(request) else "bug"
+
+
+def test_a_list_of_inputs_comes_from_one_request_and_each_is_answered_alone():
+    teacher = Asked(guided)
+    rows = run("example_guided", MAILS, teacher, count=6, per_request=3)
+    assert len(rows) == 6
+    assert {(row.output, row.source.strategy) for row in rows} == {("bug", "example_guided")}
+    assert [is_list(request) for request in teacher.asked] == [True, True, *[False] * 6]
+    assert "Write 3 new inputs" in teacher.asked[0].messages[-1].content
+
+
+def test_no_more_inputs_are_taken_from_a_list_than_were_asked_for():
+    teacher = Asked(guided)
+    assert len(run("example_guided", MAILS, teacher, count=2)) == 2
+
+
+def test_what_a_list_repeats_or_copies_is_counted_and_not_answered():
+    teacher = Asked(
+        lambda request: examples("one two", "one two!", "the app crashes at once") if is_list(request) else "bug"
+    )
+    rows = run("example_guided", MAILS, teacher, count=3)
+    reasons = [row.reason for row in rows if isinstance(row, Dropped)]
+    assert reasons == ["same input again", "same input again"]
+    assert len(teacher.asked) == 2
+
+
+def test_a_local_teacher_goes_on_with_the_list():
+    teacher = Scripted(
+        lambda request: "bug" if request.choices else "a first one</example>\n<example>a second</example>"
+    )
+    rows = run("example_guided", MAILS, teacher, count=2)
+    assert [row.input for row in rows] == ["a first one", "a second"]
+    assert teacher.asked[0].messages[-1].content.endswith("<example>")
+
+
+def topics_of(request: Request) -> list[str]:
+    return re.findall(r"these topics: (.+)\.$", request.messages[-1].content, re.MULTILINE)[0].split(", ")
+
+
+def test_given_topics_are_drawn_without_replacement_over_all_rounds():
+    teacher, given = Asked(guided), [f"topic {n}" for n in range(12)]
+    run("topic_guided", MAILS, teacher, rounds=4, count=3, topics=given, per_prompt=3)
+    drawn = [topic for request in teacher.asked if is_list(request) for topic in topics_of(request)]
+    assert sorted(drawn) == sorted(given)
+    assert drawn != given
+
+
+def test_when_all_topics_are_used_they_come_again_in_another_order():
+    teacher = Asked(guided)
+    run("topic_guided", MAILS, teacher, rounds=4, count=3, topics=["a", "b", "c"], per_prompt=3)
+    drawn = [topics_of(request) for request in teacher.asked if is_list(request)]
+    assert all(sorted(topics) == ["a", "b", "c"] for topics in drawn)
+
+
+def test_the_teacher_names_the_topics_once_and_others_when_they_are_used_up():
+    teacher = Asked(guided)
+    rows = run("topic_guided", MAILS, teacher, rounds=3, count=3, per_prompt=3)
+    naming = [request for request in teacher.asked if "Name" in request.messages[-1].content and not is_list(request)]
+    drawn = [topic for request in teacher.asked if is_list(request) for topic in topics_of(request)]
+    assert sorted(map(str.lower, drawn)) == ["food", "law", "music", "rain", "sport", "travel"]
+    assert len(naming) == 2
+    assert all(topic in naming[1].messages[-1].content for topic in drawn)
+    assert [row.reason for row in rows if isinstance(row, Dropped)] == ["the teacher names no topic"]
