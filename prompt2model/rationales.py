@@ -15,16 +15,15 @@ from random import Random
 
 from prompt2model import progress
 from prompt2model.answers import read_label
+from prompt2model.cache import key
 from prompt2model.prompts import messages
-from prompt2model.records import Dropped, Example, Message, Reply, Request, TaskSpec
+from prompt2model.records import Dropped, Example, Reply, Request, TaskSpec
 from prompt2model.teacher import Teacher
 
 TEMPERATURE = 0.7
 """Of a trace, as in the paper on self-consistency: enough that a second trace thinks of something else."""
 FEWEST_WORDS = 4
 """Of a trace's thoughts: less is an answer without a reason."""
-
-Ask = tuple[Message, ...]
 
 
 @dataclass(frozen=True)
@@ -46,23 +45,31 @@ class Explained:
 
 
 def add_rationales(
-    rows: Sequence[Example], task: TaskSpec, teacher: Teacher, *, traces: int, max_tokens: int, seed: int = 0
+    rows: Sequence[Example],
+    task: TaskSpec,
+    teacher: Teacher,
+    *,
+    traces: int,
+    max_tokens: int,
+    manners: Sequence[str] = ("",),
+    seed: int = 0,
 ) -> Explained:
     """The rows in their order, each with the first of up to `traces` chains of thought that ends in its output.
 
     Only rows that no trace has got right yet are asked about again. A row with no output gets that of most of its
-    traces, for which it is asked about `traces` times. A row for which no trace will do stays as it is.
+    traces, for which it is asked about `traces` times. A row for which no trace will do stays as it is. Each request
+    has one of the `manners`: how the teacher is told to think.
     """
     thinking = [_Thinking(row) for row in rows]
     with progress.task("drawing out rationales", total=len(rows) * traces) as advance:
         for number in range(traces):
             asked = [one for one in thinking if not one.is_settled]
             rng = Random(f"{seed}/rationale/{number}")  # noqa: S311 - not for secrets
-            requests = [_request(one.row.input, task, teacher, max_tokens, rng.getrandbits(31)) for one in asked]
+            requests = [_request(one.row, task, teacher, max_tokens, rng, manners) for one in asked]
             advance(len(rows) - len(asked))
             for group in teacher.answer(requests):
                 for place, reply in group:
-                    asked[place].hear(read_trace(reply, task.labels))
+                    asked[place].hear(read_trace(reply, task.labels), key(teacher.identity, requests[place]))
                 advance(len(group))
     dropped = Counter(reason for one in thinking for reason in one.reasons())
     return Explained([one.explained() for one in thinking], dropped)
@@ -101,11 +108,14 @@ class _Thinking:
 
     row: Example
     traces: list[Trace] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    """The key of the request that each trace answers."""
     unread: list[Dropped] = field(default_factory=list)
 
-    def hear(self, trace: Trace | Dropped) -> None:
+    def hear(self, trace: Trace | Dropped, request: str) -> None:
         if isinstance(trace, Trace):
             self.traces.append(trace)
+            self.requests.append(request)
         else:
             self.unread.append(trace)
 
@@ -126,10 +136,13 @@ class _Thinking:
         return [trace for trace in self.traces if is_same_answer(trace.answer, self.output)]
 
     def explained(self) -> Example:
+        """The row with the first right trace; one that has its answer from there has its source there, too."""
         right = self.right()
-        return (
-            self.row.model_copy(update={"output": self.output, "rationale": right[0].thoughts}) if right else self.row
-        )
+        if not right:
+            return self.row
+        request = self.row.source.request if self.row.output else self.requests[self.traces.index(right[0])]
+        source = self.row.source.model_copy(update={"request": request})
+        return self.row.model_copy(update={"output": self.output, "rationale": right[0].thoughts, "source": source})
 
     def reasons(self) -> Iterable[str]:
         """Why each trace but the one that was kept was dropped."""
@@ -138,16 +151,20 @@ class _Thinking:
         yield from ["another answer"] * (len(self.traces) - len(right)) + ["more than needed"] * (len(right) - 1)
 
 
-def _request(text: str, task: TaskSpec, teacher: Teacher, max_tokens: int, seed: int) -> Request:
+def _request(
+    row: Example, task: TaskSpec, teacher: Teacher, max_tokens: int, rng: Random, manners: Sequence[str]
+) -> Request:
     continues = teacher.is_local
     prompt = messages(
         "generate/rationale.j2",
         instruction=task.instruction,
         labels=task.labels,
         form=task.output_form,
-        text=text,
+        manner=rng.choice(manners),
+        text=row.input,
         continues=continues,
     )
+    seed = rng.getrandbits(31)
     return Request(messages=prompt, continues=continues, max_tokens=max_tokens, temperature=TEMPERATURE, seed=seed)
 
 

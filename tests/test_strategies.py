@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from prompt2model import registry
+from prompt2model.cache import key
 from prompt2model.config import GenerateConfig
 from prompt2model.errors import ConfigError
 from prompt2model.ledger import prompt_text
@@ -161,3 +162,78 @@ def test_the_teacher_names_the_topics_once_and_others_when_they_are_used_up():
     assert len(naming) == 2
     assert all(topic in naming[1].messages[-1].content for topic in drawn)
     assert [row.reason for row in rows if isinstance(row, Dropped)] == ["the teacher names no topic"]
+
+
+# explain
+
+
+def explains(request: Request) -> str:
+    if "think aloud" not in prompt_text(request):
+        return words(request)
+    label = "bug" if request.seed % 3 else "billing"
+    return f"The words of the mail number {request.seed} point there.\nThe answer is {label}."
+
+
+def test_an_explanation_becomes_the_rationale_and_the_majority_the_answer():
+    teacher = Asked(explains)
+    rows = run("explain", MAILS, teacher, count=20, traces=5)
+    thinking = [request for request in teacher.asked if "think aloud" in prompt_text(request)]
+    assert len(thinking) == 100
+    for row in rows:
+        votes = ["bug" if one.seed % 3 else "billing" for one in thinking if one.messages[-1].content == row.input]
+        assert row.output == max(("bug", "billing"), key=votes.count)
+        seed = int(re.findall(r"number (\d+)", row.rationale)[0])
+        asked = next(request for request in thinking if request.seed == seed)
+        assert row.source.request == key(teacher.identity, asked)
+
+
+def test_explanations_are_drawn_out_in_many_manners():
+    teacher = Asked(explains)
+    run("explain", MAILS, teacher, count=20, traces=3)
+    manners = {
+        request.messages[0].content.splitlines()[0] for request in teacher.asked if "think aloud" in str(request)
+    }
+    assert len(manners) == 10
+
+
+def test_an_input_that_no_explanation_settles_is_dropped():
+    teacher = Asked(lambda request: "Hm." if "think aloud" in prompt_text(request) else words(request))
+    rows = run("explain", MAILS, teacher, count=2)
+    assert [row.reason for row in rows] == ["no explanation ends in an answer"] * 2
+
+
+# paraphrase
+
+
+def test_a_paraphrase_keeps_the_label_of_the_input():
+    teacher = Asked(lambda request: f"{words(request)} " + ("crash" if "crashes" in prompt_text(request) else "bill"))
+    rows = run("paraphrase", MAILS, teacher, count=6, length_factor=9)
+    assert [row.output for row in rows].count("bug") == [row.output for row in rows].count("billing") == 3
+    assert all(("crash" in row.input) == (row.output == "bug") for row in rows)
+    assert {row.source.kind for row in rows} == {"teacher"}
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("The app crashes at once today", "hardly changed"),
+        ("It breaks", "far longer or shorter than the input"),
+        ("the app crashes at once", "copied from the prompt"),
+    ],
+)
+def test_what_is_no_paraphrase_is_dropped(said, reason):
+    task = MAILS.model_copy(update={"examples": MAILS.examples[:1]})
+    rows = run("paraphrase", task, Asked([said]), count=1)
+    assert [row.reason for row in rows] == [reason]
+
+
+def test_the_answer_to_a_paraphrased_open_question_is_asked_for_anew():
+    teacher = Asked(lambda request: "A fox looked at fruit." if "other words" in prompt_text(request) else "Fruit")
+    (row,) = run("paraphrase", TITLES, teacher, count=1)
+    assert (row.input, row.output, row.source.strategy) == ("A fox looked at fruit.", "Fruit", "paraphrase")
+
+
+def test_without_any_input_there_is_nothing_to_paraphrase():
+    task = MAILS.model_copy(update={"examples": ()})
+    (row,) = run("paraphrase", task, Asked([]))
+    assert row.reason == "there is no input yet to be said in other words"
