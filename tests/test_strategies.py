@@ -1,5 +1,6 @@
 """Ways to write examples: what each asks its teacher, and what it makes of the replies."""
 
+import json
 import re
 from random import Random
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from prompt2model import registry
 from prompt2model.cache import key
 from prompt2model.config import GenerateConfig
-from prompt2model.errors import ConfigError
+from prompt2model.errors import ConfigError, DataError
 from prompt2model.ledger import prompt_text
 from prompt2model.recipe import plan
 from prompt2model.records import Dropped, Example, Found, Request, Source, TaskSpec
@@ -237,3 +238,87 @@ def test_without_any_input_there_is_nothing_to_paraphrase():
     task = MAILS.model_copy(update={"examples": ()})
     (row,) = run("paraphrase", task, Asked([]))
     assert row.reason == "there is no input yet to be said in other words"
+
+
+# self_instruct
+
+SEEDS = [
+    {"instruction": f"Describe the {thing} of a friend.", "is_classification": False, "instances": []}
+    for thing in ("house", "garden", "dog", "car", "music", "job", "breakfast")
+]
+FOLLOW = TaskSpec(instruction="Follow the instruction.")
+ANTONYM = "Give the opposite of the word."
+MOOD = "Tell the mood of the letter."
+
+
+@pytest.fixture
+def seeds(tmp_path) -> str:
+    file = tmp_path / "seeds.jsonl"
+    file.write_text("".join(json.dumps(seed) + "\n" for seed in SEEDS))
+    return str(file)
+
+
+def instructs(request: Request) -> str:
+    asked = request.messages[-1].content
+    if asked.startswith("Come up"):
+        return examples(ANTONYM, MOOD, "Draw a nice picture of her.", "Describe the house of a friend!", "Go on")
+    if asked.startswith("Can the task"):
+        return "Yes" if MOOD in asked else "No"
+    if MOOD in asked:
+        return "<output>sad</output><input>I miss you.</input>\n<output>glad</output><input>What a day!</input>"
+    return "<input>hot</input><output>cold</output><input>up</input><output>up</output><input>old</input><output>new"
+
+
+def test_new_instructions_get_instances_and_faults_are_counted(seeds):
+    rows = run("self_instruct", FOLLOW, Asked(instructs), count=8, seeds=seeds)
+    written = {(row.output, row.source.strategy) for row in rows if isinstance(row, Example)}
+    assert written == {(output, "self_instruct") for output in ("cold", "sad", "glad")}
+    assert [row.reason for row in rows if isinstance(row, Dropped)] == [
+        "asks for what is no text",
+        "like another instruction",
+        "instruction too short or too long",
+        "output is the input",
+    ]
+
+
+def test_a_classification_is_asked_for_output_first_and_another_task_input_first(seeds):
+    teacher = Asked(instructs)
+    run("self_instruct", FOLLOW, teacher, count=8, seeds=seeds)
+    asked = {one: request.messages[-1].content for request in teacher.asked for one in (ANTONYM, MOOD)
+             if one in request.messages[-1].content and "up to 5" in request.messages[-1].content}  # fmt: skip
+    assert asked[MOOD].index("<output>") < asked[MOOD].index("<input>")
+    assert asked[ANTONYM].index("<input>") < asked[ANTONYM].index("<output>")
+
+
+def test_a_prompt_shows_six_instructions_by_people_and_two_by_the_teacher(seeds):
+    teacher = Asked(instructs)
+    run("self_instruct", FOLLOW, teacher, rounds=2, count=8, seeds=seeds)
+    shown = [request.messages[-1].content for request in teacher.asked if "Come up" in request.messages[-1].content]
+    assert [text.count("of a friend.") for text in shown] == [6, 6]
+    assert [text.count(ANTONYM) + text.count(MOOD) for text in shown] == [0, 2]
+
+
+def test_an_instruction_and_its_input_stand_in_many_forms(seeds):
+    def writes(request: Request) -> str:
+        asked = request.messages[-1].content
+        if asked.startswith("Come up"):
+            return examples(*(f"{words(request, 5)} {n}" for n in range(8)))
+        return "No" if asked.startswith("Can the") else "<input>the input</input><output>the output</output>"
+
+    rows = run("self_instruct", FOLLOW, Asked(writes), count=40, seeds=seeds)
+    assert len({re.sub(r"[a-p]{6}( [a-p]{6}){4} \d", "…", row.input) for row in rows}) == 6
+
+
+def test_the_users_examples_are_the_seeds_when_no_file_is_named():
+    teacher = Asked(instructs)
+    run("self_instruct", TITLES, teacher, count=2)
+    assert TITLES.examples[0].input in teacher.asked[0].messages[-1].content
+    with pytest.raises(DataError, match="no instruction to start from"):
+        run("self_instruct", FOLLOW, teacher)
+
+
+@pytest.mark.parametrize("line", ["no json", '{"task": "no instruction"}'])
+def test_a_file_that_holds_no_seed_tasks_is_refused_with_its_line(tmp_path, line):
+    (tmp_path / "seeds.jsonl").write_text(line)
+    with pytest.raises(DataError, match="Line 1 of"):
+        run("self_instruct", FOLLOW, Asked([]), seeds=str(tmp_path / "seeds.jsonl"))
