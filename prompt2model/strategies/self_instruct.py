@@ -3,7 +3,8 @@
 Self-Instruct: Wang et al., 2022, https://arxiv.org/abs/2212.10560. A prompt shows six instructions of people and two
 of the teacher; what is a classification is answered output first, so that all its labels occur, and the rest input
 first; a row's text is one of several forms of its instruction and input. The filters of instructions and instances are
-those of the authors' code, https://github.com/yizhongw/self-instruct.
+those of the authors' code, https://github.com/yizhongw/self-instruct, but for likeness: two instructions are alike by
+their common word n-grams (`generate.near_twin`), not by ROUGE-L.
 """
 
 import re
