@@ -54,7 +54,8 @@ def read_options(plugin: ModuleType, values: Mapping[str, Any], setting: str) ->
     except ValidationError as error:
         known = ", ".join(plugin.Options.model_fields) or "none"
         problem = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise ConfigError(f"{setting}: {problem}", hint=f"Options: {known}.") from error
+        name = plugin.__name__.rpartition(".")[2]
+        raise ConfigError(f"{setting}: {problem}", hint=f"Options of {name}: {known}.") from error
 
 
 def did_you_mean(wrong: str, known: list[str]) -> str:

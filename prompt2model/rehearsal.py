@@ -32,6 +32,8 @@ TRACE_TOKENS = 100
 """Of a chain of thought that is asked for."""
 USUAL_TRACES = 1.5
 """Chains of thought until one ends in the right answer."""
+LISTS = (("example",), ("input", "output"))
+"""The tags between which several texts stand in one answer."""
 THOUGHT_TOKENS = 200
 """Before an answer, of a model that thinks first and is asked to think little."""
 
@@ -46,15 +48,33 @@ class Imagined:
     identity: str = "imagined"
     asked: list[Request] = field(default_factory=list)
     text_tokens: int = TEXT_TOKENS
-    """The length of what it writes."""
+    """The length of a text that it writes."""
+    limit: int = 0
+    """Tokens that one text may have: a request that allows more of them is answered with a list."""
     rng: Random = field(default_factory=lambda: Random(0))  # noqa: S311 - not for secrets
 
     def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
         for index, request in enumerate(requests):
             self.asked.append(request)
-            words = max(2, self.text_tokens * CHARACTERS_PER_TOKEN // 6)
-            text = " ".join(f"w{self.rng.randrange(10_000):04}" for _ in range(words))
-            yield [(index, Reply(logprobs=(0.0,) * len(request.choices)) if request.choices else Reply(text=text))]
+            logprobs = (0.0,) * len(request.choices)
+            yield [(index, Reply(logprobs=logprobs) if request.choices else Reply(text=self._text(request)))]
+
+    def _text(self, request: Request) -> str:
+        """One text, or as many as are asked for between the tags that the prompt names."""
+        tags = next((tags for tags in LISTS if f"<{tags[0]}>" in request.messages[-1].content), ())
+        items = [
+            "".join(f"<{tag}>{self._words()}</{tag}>" for tag in tags) for _ in range(texts_in(request, self.limit))
+        ]
+        return "".join(items) if tags else self._words()
+
+    def _words(self) -> str:
+        words = max(2, self.text_tokens * CHARACTERS_PER_TOKEN // 6)
+        return " ".join(f"w{self.rng.randrange(10_000):04}" for _ in range(words))
+
+
+def texts_in(request: Request, limit: int) -> int:
+    """How many texts the answer to the request may hold when one has `limit` tokens at most; one without a limit."""
+    return max(1, request.max_tokens // limit) if limit else 1
 
 
 def imagine(name: str, options: Mapping[str, Any]) -> Imagined:
@@ -82,12 +102,18 @@ class Work:
         return Work(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
 
 
-def work(asked: Sequence[Request], name: str, text_tokens: int, *, usual: float = 1, most: float = 1) -> Work:
-    """What the requests cost, each asked `usual` times; at most `most` times, with the longest answer it may have."""
+def work(
+    asked: Sequence[Request], name: str, text_tokens: int, *, usual: float = 1, most: float = 1, limit: int = 0
+) -> Work:
+    """What the requests cost, each asked `usual` times; at most `most` times, with the longest answer it may have.
+
+    An answer is a text of the usual length, or several where more than `limit` tokens are allowed.
+    """
     tokens_in = usual * sum(len(prompt_text(request)) for request in asked) / CHARACTERS_PER_TOKEN
     known = price(name) or FREE
     thought = THOUGHT_TOKENS * known.reasoning
-    tokens_out = usual * sum(min(text_tokens, request.max_tokens) + thought for request in asked if not request.choices)
+    texts = [min(text_tokens * texts_in(one, limit), one.max_tokens) + thought for one in asked if not one.choices]
+    tokens_out = usual * sum(texts)
     return Work(
         requests=usual * len(asked),
         most_requests=most * len(asked),
@@ -106,6 +132,7 @@ def rehearse_writing(task: TaskSpec, found: Found, config: GenerateConfig, teach
     strategies, filters = plan_writing(task, config, teacher)
     usual = min(config.over_generate, 1 / prod(USUAL_YIELD.get(name, 1.0) for name in filters))
     teacher.text_tokens = mean_tokens([row.input for row in (*task.examples, *found.examples[:REHEARSED])])
+    teacher.limit = config.max_tokens
     pool: tuple[Example, ...] = task.examples
     for _ in range(2):  # the first time only for rows that the second can show in its prompts
         teacher.asked.clear()
@@ -117,7 +144,8 @@ def rehearse_writing(task: TaskSpec, found: Found, config: GenerateConfig, teach
             module.sift(rows, sieve)
     scale = config.count / sum(map(_share, strategies))
     most = scale * config.over_generate
-    return work(teacher.asked, teacher.name, teacher.text_tokens, usual=scale * usual, most=most)
+    usual *= scale
+    return work(teacher.asked, teacher.name, teacher.text_tokens, usual=usual, most=most, limit=config.max_tokens)
 
 
 def rehearse_rationales(task: TaskSpec, rows: int, config: GenerateConfig, teacher: Imagined) -> Work:

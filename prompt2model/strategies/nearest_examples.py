@@ -1,7 +1,8 @@
 """Write an input, then answer it with the user's examples that are nearest to it in the prompt.
 
 LLM-Planner's retrieval of examples: Song et al., 2023, https://arxiv.org/abs/2212.04088, section 4.2. It pays where the
-description has more examples than a prompt shows; with fewer it is `input_first`, nearest last.
+description has more examples than a prompt shows; with fewer it is `input_first`, nearest last. A teacher that tells
+the likelihoods of labels is shown no examples, so there it changes nothing.
 """
 
 from collections.abc import Iterator

@@ -5,6 +5,7 @@ names of three words at most. There the topics are Wikipedia's categories; here 
 task, unless they are given.
 """
 
+import logging
 import re
 from collections.abc import Iterator
 
@@ -20,6 +21,8 @@ from prompt2model.twins import normalise
 
 NEEDS = ("text",)
 KINDS = ("classification", "generation")
+
+logger = logging.getLogger(__name__)
 
 TOPIC_WORDS = 3
 """A topic's words at most: longer names are of rare things."""
@@ -41,10 +44,7 @@ def write(round: Round) -> Iterator[Example | Dropped]:
     """Lists of inputs about the next topics, and the teacher's likeliest answer to each."""
     topics = round.once(_Topics)
     lists = sizes(round.count, round.options.per_request)
-    drawn = [topics.draw(round) for _ in lists]
-    if not all(drawn):
-        yield Dropped(reason="the teacher names no topic")
-    prompts = [(size, _prompt(round, size, names)) for size, names in zip(lists, drawn, strict=True) if names]
+    prompts = [(size, _prompt(round, size, topics.draw(round))) for size in lists]
     yield from answered(write_lists(round, prompts), round, "topic_guided")
 
 
@@ -57,9 +57,11 @@ class _Topics:
         round.rng.shuffle(self.left)
 
     def draw(self, round: Round) -> list[str]:
-        """The next few topics, none only where there is none."""
+        """The next few topics; none, which is said, where the teacher has no more: then a list is about anything."""
         if len(self.left) < round.options.per_prompt:
             self.left += self._more(round)
+        if not self.left:
+            logger.info("The teacher names no more topics: the next inputs may be about anything.")
         drawn, self.left = self.left[: round.options.per_prompt], self.left[round.options.per_prompt :]
         self.used += drawn
         return drawn
