@@ -33,6 +33,8 @@ class Source(Record):
     request: str | None = None
     """The key of the teacher request that wrote the row."""
     strategy: str | None = None
+    made_from: str | None = None
+    """The data set, and after a colon the row, that the teacher rewrote."""
 
 
 class Example(Record):

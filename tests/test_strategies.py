@@ -383,3 +383,58 @@ def test_exercises_follow_lessons_that_differ_in_audience_and_angle():
     assert len(lessons) == 16
     assert len({text.partition("Write the next")[2] for text in lessons}) == 16
     assert all("It is about refunds" in text for text in lessons)
+
+
+# transform
+
+
+def transforms(request: Request) -> str:
+    asked = request.messages[-1].content
+    if "Explain in a few" in asked:
+        return "A mail is about a fault or about money."
+    if "Write a plan" in asked:
+        return "1. Take the column review."
+    number = re.findall(r"review (\d+)", asked)[0]
+    if int(number) % 4 == 0:
+        return "No example."
+    return f"<input>{words(request)} {number}</input>\n<output>Billing.</output>"
+
+
+@pytest.fixture
+def reviews(tmp_path) -> str:
+    file = tmp_path / "reviews.jsonl"
+    file.write_text("".join(json.dumps({"review": f"review {n}", "stars": n % 5}) + "\n" for n in range(12)))
+    return str(file)
+
+
+def test_the_rows_of_a_data_set_are_rewritten_once_each_after_one_plan(reviews):
+    teacher = Asked(transforms)
+    rows = run("transform", MAILS, teacher, rounds=4, count=4, data=reviews)
+    kept = [row for row in rows if isinstance(row, Example)]
+    assert [row.reason for row in rows if isinstance(row, Dropped)] == ["the row does not fit the task"] * 3
+    assert {row.output for row in kept} == {"billing"}
+    assert len(teacher.asked) == 2 + 12
+    for row in kept:
+        source, number = row.source.made_from.rsplit(":", 1)
+        assert source.endswith("reviews.jsonl")
+        assert row.input.endswith(f" {number}")
+
+
+def test_a_row_is_rewritten_with_the_explanation_and_the_plan_before_it(reviews):
+    teacher = Asked(transforms)
+    run("transform", MAILS, teacher, count=1, data=reviews)
+    last = teacher.asked[-1].messages[-1].content
+    assert "about a fault or about money" in last
+    assert "Take the column review" in last
+    assert last.count('"stars"') == 1
+
+
+def test_no_more_rows_are_read_than_allowed(reviews):
+    teacher = Asked(transforms)
+    run("transform", MAILS, teacher, rounds=2, count=8, data=reviews, max_rows=5)
+    assert len(teacher.asked) == 2 + 5
+
+
+def test_without_rows_there_is_nothing_to_rewrite():
+    with pytest.raises(ConfigError, match="needs rows to rewrite"):
+        run("transform", MAILS, Asked([]))
