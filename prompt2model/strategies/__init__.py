@@ -42,6 +42,8 @@ class Round:
     config: GenerateConfig
     options: Any = None
     """The strategy's own, an instance of its `Options`."""
+    is_rehearsal: bool = False
+    """Nothing may be downloaded or loaded: the round is written to count what would be asked."""
     made: dict[Callable[["Round"], Any], Any] = field(default_factory=dict, repr=False)
     """What `once` has made, the same in all rounds of a strategy."""
 

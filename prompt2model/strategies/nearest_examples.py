@@ -30,11 +30,11 @@ class Options(NoOptions):
 
 def write(round: Round) -> Iterator[Example | Dropped]:
     """As many inputs as are asked for, each answered in the light of the examples most like it."""
-    nearest = round.once(_nearest)
+    nearest = None if round.is_rehearsal else round.once(_nearest)  # before anything is asked
     drafts = list(write_inputs(round))
     inputs = list(dict.fromkeys(draft for draft in drafts if isinstance(draft, str)))
-    shown = dict(zip(inputs, nearest.find(inputs, round.config.few_shot), strict=True))
-    yield from answered(drafts, round, "nearest_examples", show=shown.__getitem__)
+    shown = dict(zip(inputs, nearest.find(inputs, round.config.few_shot), strict=True)) if nearest else {}
+    yield from answered(drafts, round, "nearest_examples", show=shown.__getitem__ if nearest else None)
 
 
 def _nearest(round: Round) -> Nearest:

@@ -19,7 +19,7 @@ from prompt2model.drafts import draft_request, judged
 from prompt2model.errors import ConfigError, TeacherError
 from prompt2model.prompts import messages
 from prompt2model.records import Dropped, Example, Message, Reply, Request, Source
-from prompt2model.rows import read_raw
+from prompt2model.rows import is_on_hub, read_raw
 from prompt2model.strategies import NoOptions, Round
 from prompt2model.teacher import replies
 
@@ -68,12 +68,18 @@ def _begin(round: Round) -> _Work:
             "The strategy transform needs rows to rewrite.",
             hint="prompt2model datasets ranks some: --set generate.options.transform.data=owner/name",
         )
-    name, rows = read_raw(round.options.data, RetrieveConfig(max_rows=round.options.max_rows))
+    name, rows = _rows(round)
     work = _Work(name, rows, round.rng.sample(range(len(rows)), len(rows)))
     shown = [rows[number] for number in work.left[:SHOWN_ROWS]]
     work.explanation = _told(round, _prompt(round, "explain", work, shown))
     work.plan = _told(round, _prompt(round, "plan", work, shown))
     return work
+
+
+def _rows(round: Round) -> tuple[str, list[dict[str, Any]]]:
+    if round.is_rehearsal and is_on_hub(round.options.data):
+        return round.options.data, [{"text": "x" * CELL_CHARACTERS}] * round.count
+    return read_raw(round.options.data, RetrieveConfig(max_rows=round.options.max_rows))
 
 
 def _told(round: Round, prompt: tuple[Message, ...]) -> str:
