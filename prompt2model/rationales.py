@@ -12,13 +12,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from random import Random
+from typing import Literal
 
 from prompt2model import progress
 from prompt2model.answers import read_label
 from prompt2model.cache import key
 from prompt2model.prompts import messages
 from prompt2model.records import Dropped, Example, Reply, Request, TaskSpec
-from prompt2model.teacher import Teacher
+from prompt2model.teacher import Teacher, replies
 
 TEMPERATURE = 0.7
 """Of a trace, as in the paper on self-consistency: enough that a second trace thinks of something else."""
@@ -67,10 +68,12 @@ def add_rationales(
             rng = Random(f"{seed}/rationale/{number}")  # noqa: S311 - not for secrets
             requests = [_request(one.row, task, teacher, max_tokens, rng, manners) for one in asked]
             advance(len(rows) - len(asked))
+            heard: dict[int, Reply] = {}
             for group in teacher.answer(requests):
-                for place, reply in group:
-                    asked[place].hear(read_trace(reply, task.labels), key(teacher.identity, requests[place]))
+                heard.update(group)
                 advance(len(group))
+            for place, reply in _concluded(heard, requests, task, teacher).items():
+                asked[place].hear(read_trace(reply, task.labels), key(teacher.identity, requests[place]))
     dropped = Counter(reason for one in thinking for reason in one.reasons())
     return Explained([one.explained() for one in thinking], dropped)
 
@@ -168,6 +171,44 @@ def _request(
     return Request(messages=prompt, continues=continues, max_tokens=max_tokens, temperature=TEMPERATURE, seed=seed)
 
 
+def _concluded(
+    heard: dict[int, Reply], requests: Sequence[Request], task: TaskSpec, teacher: Teacher
+) -> dict[int, Reply]:
+    """The replies, each with an answer at its end where the teacher can go on with what it has written.
+
+    A weak model thinks aloud and forgets the question: it is led back to it by "The answer is", as in zero-shot chain
+    of thought, Kojima et al., 2022, https://arxiv.org/abs/2205.11916.
+    """
+    lost = [
+        place
+        for place, reply in heard.items()
+        if requests[place].continues and reply.text.strip() and not _CONCLUSION.search(reply.text)
+    ]
+    further = [_conclusion_request(requests[place], heard[place], task, teacher) for place in lost]
+    for place, request, reply in zip(lost, further, replies(teacher, further), strict=True):
+        likeliest = max(zip(reply.logprobs, request.choices, strict=True))[1] if reply.logprobs else reply.text
+        text = f"{request.messages[-1].content.removeprefix(requests[place].messages[-1].content)} {likeliest.strip()}"
+        heard[place] = reply.model_copy(update={"text": text, "finish": _finish(reply), "logprobs": ()})
+    return heard
+
+
+def _finish(reply: Reply) -> Literal["stop", "filtered", "failed"]:
+    """An answer is a line: what is cut off after it does not matter."""
+    return "stop" if reply.finish == "length" else reply.finish
+
+
+def _conclusion_request(request: Request, reply: Reply, task: TaskSpec, teacher: Teacher) -> Request:
+    """The thoughts, whole sentences of them, and the beginning of the answer."""
+    last = request.messages[-1]
+    whole = _SENTENCES.match(reply.text)
+    thoughts = (whole[0] if whole and reply.finish == "length" else reply.text).strip()
+    begun = last.model_copy(update={"content": f"{last.content} {thoughts}\nThe answer is"})
+    choices = task.labels if "logprobs" in teacher.can else ()
+    changed = {"messages": (*request.messages[:-1], begun), "choices": choices, "temperature": 0.0, "stop": ("\n",)}
+    return request.model_copy(update=changed)
+
+
+_SENTENCES = re.compile(r".*[.!?。！？](?=\s|\Z)", re.DOTALL)
 _CONCLUSION = re.compile(
     r"(?:^|(?<=\s))(?:(?:so|thus|therefore|hence)\b,? )?[*_]*(?:the (?:final |correct |right )?answer is\b|####)"
     r"[:\s*_]*(?P<answer>[^\n]*)",

@@ -26,6 +26,7 @@ def thought(answer: str, thoughts: str = THOUGHTS) -> str:
 
 def explain(rows: list[Example], answers: list[str | Reply], task: TaskSpec = COMMENTS, traces: int = 3):
     teacher = Scripted(answers, can=("text",))
+    teacher.is_local = False
     return add_rationales(rows, task, teacher, traces=traces, max_tokens=100), teacher.asked
 
 
@@ -134,6 +135,27 @@ def test_the_teacher_is_told_the_labels_and_not_the_answer():
     system, user = teacher.asked[0].messages
     assert "toxic, not toxic" in system.content
     assert user.content == "Go away."
+
+
+def test_a_local_teacher_that_forgets_to_answer_is_led_back_to_the_question():
+    def wanders(request: Request) -> str | Reply:
+        if request.choices:
+            return "toxic" if "rude" in prompt_text(request) else "not toxic"
+        return Reply(text=f"{THOUGHTS}, which is rude. And then there", finish="length")
+
+    teacher = Scripted(wanders)
+    found = add_rationales([row("Go away.", "toxic")], COMMENTS, teacher, traces=2, max_tokens=100)
+    assert [one.rationale for one in found.rows] == [f"{THOUGHTS}, which is rude."]
+    thinking, concluding = teacher.asked
+    assert concluding.messages[-1].content.endswith("which is rude.\nThe answer is")
+    assert (thinking.choices, concluding.choices) == ((), LABELS)
+
+
+def test_a_local_teacher_without_likelihoods_writes_the_answer_at_its_end():
+    teacher = Scripted(["24 eggs less 3 are 21.", "21 eggs"], can=("text",))
+    found = add_rationales([row("Eggs?", "21")], SUMS, teacher, traces=1, max_tokens=100)
+    assert found.rows[0].rationale == "24 eggs less 3 are 21."
+    assert found.dropped == {}
 
 
 def write_or_think(request: Request) -> str:
