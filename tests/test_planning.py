@@ -59,6 +59,14 @@ def test_every_strategy_has_its_price(
     assert 0 < told.usd < told.most_usd
 
 
+def test_a_plan_loads_no_embeddings_and_downloads_no_rows(tiny_decoder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    named = {"nearest_examples": {"model": "no/model"}, "transform": {"data": "no/rows"}}
+    for strategy, requests in (("nearest_examples", 80), ("transform", 45)):
+        flags = {"generate__strategies": strategy, "generate__options": {strategy: named[strategy]}}
+        assert step(planned(tiny_decoder, "openai:gpt-5-mini", **flags), "generate").requests == requests
+
+
 def test_thinking_aloud_has_its_price(tiny_decoder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
     plain = step(planned(tiny_decoder, "openai:gpt-5-mini"), "generate")

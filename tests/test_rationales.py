@@ -1,7 +1,11 @@
 """Rationales: traces that end in the right answer are kept, the others are counted, and every row gets its own."""
 
-import pytest
+from io import StringIO
 
+import pytest
+from rich.console import Console
+
+from prompt2model import progress
 from prompt2model.config import GenerateConfig, SplitConfig
 from prompt2model.ledger import prompt_text
 from prompt2model.rationales import Trace, add_rationales, is_same_answer, read_trace
@@ -186,7 +190,8 @@ def test_written_and_given_rows_carry_their_rationales_to_all_sides_of_the_split
 
 def test_given_rows_are_explained_when_nothing_is_to_be_written():
     found = Found(base="a/base", examples=(row("rude words", "toxic"),))
-    made = generate(COMMENTS, found, GenerateConfig(count=0, rationales=5), teacher=Scripted(write_or_think))
+    with progress.show(Console(file=StringIO())):
+        made = generate(COMMENTS, found, GenerateConfig(count=0, rationales=5), teacher=Scripted(write_or_think))
     assert made.examples == ()
     assert made.explained[0].rationale
     assert made.spent.requests >= 1

@@ -66,10 +66,10 @@ def generate(
             harvest.take(passed, count)
             sieve.kept += passed
             advance(len(harvest.kept) - before)
-    harvest.fill_up()
-    if config.count and not harvest.kept:
-        raise _nothing_kept(harvest)
-    given, kept = (_explained(rows, harvest, counted, seed) for rows in (harvest.given, harvest.kept))
+        harvest.fill_up()
+        if config.count and not harvest.kept:
+            raise _nothing_kept(harvest)
+        given, kept = (_explained(rows, harvest, counted, seed) for rows in (harvest.given, harvest.kept))
     return Made(
         examples=tuple(kept.rows),
         explained=tuple(given.rows) if config.rationales else (),
