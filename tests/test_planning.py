@@ -61,9 +61,9 @@ def test_every_strategy_has_its_price(
 
 def test_a_plan_loads_no_embeddings_and_downloads_no_rows(tiny_decoder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
-    named = {"nearest_examples": {"model": "no/model"}, "transform": {"data": "no/rows"}}
-    for strategy, requests in (("nearest_examples", 80), ("transform", 45)):
-        flags = {"generate__strategies": strategy, "generate__options": {strategy: named[strategy]}}
+    monkeypatch.setenv("PROMPT2MODEL_EMBEDDINGS", "no/model")
+    for strategy, options, requests in (("nearest_examples", {}, 80), ("transform", {"data": "no/rows"}, 45)):
+        flags = {"generate__strategies": strategy, "generate__options": {strategy: options}}
         assert step(planned(tiny_decoder, "openai:gpt-5-mini", **flags), "generate").requests == requests
 
 

@@ -13,7 +13,7 @@ from prompt2model import registry, store
 from prompt2model.answers import Answer
 from prompt2model.cache import key
 from prompt2model.config import GenerateConfig, TrainConfig
-from prompt2model.errors import ConfigError, DataError, RunError, WeightsError
+from prompt2model.errors import ConfigError, DataError, RunError
 from prompt2model.ledger import prompt_text
 from prompt2model.recipe import plan
 from prompt2model.records import Dropped, Example, Found, Request, Source, Splits, TaskSpec
@@ -309,11 +309,11 @@ def test_an_instruction_and_its_input_stand_in_many_forms(seeds):
     def writes(request: Request) -> str:
         asked = request.messages[-1].content
         if asked.startswith("Come up"):
-            return examples(*(f"{words(request, 5)} {n}" for n in range(8)))
+            return examples(*(words(request.model_copy(update={"seed": n}), 5) for n in range(8)))
         return "No" if asked.startswith("Can the") else "<input>the input</input><output>the output</output>"
 
     rows = run("self_instruct", FOLLOW, Asked(writes), count=40, seeds=seeds)
-    assert len({re.sub(r"[a-p]{6}( [a-p]{6}){4} \d", "…", row.input) for row in rows}) == 6
+    assert len({re.sub(r"[a-p]{6}( [a-p]{6}){4}", "…", row.input) for row in rows}) == 6
 
 
 def test_the_users_examples_are_the_seeds_when_no_file_is_named():
@@ -334,8 +334,8 @@ def test_a_file_that_holds_no_seed_tasks_is_refused_with_its_line(tmp_path, line
 # nearest_examples
 
 
-def test_an_input_is_answered_beside_the_examples_most_like_it():
-    model = str(get_model_path())
+def test_an_input_is_answered_beside_the_examples_most_like_it(monkeypatch):
+    monkeypatch.setenv("PROMPT2MODEL_EMBEDDINGS", str(get_model_path()))
     task = MAILS.model_copy(
         update={
             "examples": (
@@ -354,7 +354,7 @@ def test_an_input_is_answered_beside_the_examples_most_like_it():
     teacher = Asked(answer)
     module = registry.load("strategies", "nearest_examples")
     config = GenerateConfig(few_shot=1)
-    one = Round(task, task.examples, teacher, 1, Random(0), config, module.Options(model=model))
+    one = Round(task, task.examples, teacher, 1, Random(0), config, module.Options())
     (row,) = module.write(one)
     assert (row.output, row.source.strategy) == ("billing", "nearest_examples")
     shown = [message.content for message in teacher.asked[-1].messages]
@@ -362,9 +362,10 @@ def test_an_input_is_answered_beside_the_examples_most_like_it():
     assert not {example.input for example in task.examples if "charged" not in example.input} & set(shown)
 
 
-def test_an_embedding_model_that_is_not_there_is_said():
-    with pytest.raises(WeightsError, match="nowhere"):
-        run("nearest_examples", MAILS, Asked([]), model="./nowhere")
+def test_without_examples_there_is_nothing_near():
+    task = MAILS.model_copy(update={"examples": ()})
+    teacher = Asked(lambda request: words(request) if "Write one" in prompt_text(request) else "bug")
+    assert len(run("nearest_examples", task, teacher, count=2)) == 2
 
 
 # textbook

@@ -84,7 +84,6 @@ def generate(
     )
 
 
-from prompt2model.teacher import Teacher
 @dataclass
 class _Harvest:
     """What has been written so far, and whether that is enough."""

@@ -6,36 +6,37 @@ the likelihoods of labels is shown no examples, so there it changes nothing.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
-from pydantic import Field
+import numpy as np
 
 from prompt2model.answering import answered
 from prompt2model.drafts import write_inputs
-from prompt2model.nearest import Nearest
+from prompt2model.embeddings import embed
 from prompt2model.records import Dropped, Example
 from prompt2model.strategies import NoOptions, Round
 
 NEEDS = ("text",)
 KINDS = ("classification", "generation")
 EXTRA = "rerank"
-
-
-class Options(NoOptions):
-    """What tells which examples are near."""
-
-    model: str = Field(
-        "sentence-transformers/all-MiniLM-L6-v2", description="The embedding model: a name of the Hub or a folder."
-    )
+Options = NoOptions
 
 
 def write(round: Round) -> Iterator[Example | Dropped]:
     """As many inputs as are asked for, each answered in the light of the examples most like it."""
-    nearest = None if round.is_rehearsal else round.once(_nearest)  # before anything is asked
+    examples, count = round.task.examples, round.config.few_shot
+    known = None if round.is_rehearsal else round.once(_embeddings)  # (E, D); before anything is asked
     drafts = list(write_inputs(round))
     inputs = list(dict.fromkeys(draft for draft in drafts if isinstance(draft, str)))
-    shown = dict(zip(inputs, nearest.find(inputs, round.config.few_shot), strict=True)) if nearest else {}
-    yield from answered(drafts, round, "nearest_examples", show=shown.__getitem__ if nearest else None)
+    if known is None or not inputs:
+        yield from answered(drafts, round, "nearest_examples")
+        return
+    ranked = np.argsort(embed(inputs) @ known.T, axis=1, kind="stable")[:, -count:]  # (T, count), by the cosine
+    nearest = {text: [examples[place] for place in places] for text, places in zip(inputs, ranked, strict=True)}
+    yield from answered(drafts, round, "nearest_examples", show=nearest.__getitem__)
 
 
-def _nearest(round: Round) -> Nearest:
-    return Nearest(round.task.examples, round.options.model)
+def _embeddings(round: Round) -> Any:
+    """Of the examples' inputs, (E, D); none where there is nothing to choose from."""
+    inputs = [example.input for example in round.task.examples]
+    return embed(inputs) if inputs and round.config.few_shot else None

@@ -3,8 +3,7 @@
 Self-Instruct: Wang et al., 2022, https://arxiv.org/abs/2212.10560. A prompt shows six instructions of people and two
 of the teacher; what is a classification is answered output first, so that all its labels occur, and the rest input
 first; a row's text is one of several forms of its instruction and input. The filters of instructions and instances are
-those of the authors' code, https://github.com/yizhongw/self-instruct, but for likeness: two instructions are alike by
-their common word n-grams (`generate.near_twin`), not by ROUGE-L.
+those of the authors' code, https://github.com/yizhongw/self-instruct.
 """
 
 import re
@@ -19,16 +18,18 @@ from prompt2model.cache import key
 from prompt2model.drafts import draft_request, list_request, read_drafts
 from prompt2model.prompts import messages, render
 from prompt2model.records import Dropped, Example, Reply, Request, Source
+from prompt2model.rewordings import Rewordings
 from prompt2model.seeds import Seed, read_seeds
 from prompt2model.strategies import NoOptions, Round
 from prompt2model.teacher import replies
-from prompt2model.twins import Twins
 
 NEEDS = ("text",)
 KINDS = ("generation",)
 
 FEWEST_WORDS, MOST_WORDS = 4, 150
 """Of an instruction."""
+MOST_ALIKE = 0.7
+"""ROUGE-L to any other instruction."""
 UNSEEN = re.compile(r"\b(?:images?|graphs?|pictures?|files?|maps?|draw|plot|go to)\b", re.IGNORECASE)
 """What a model of language cannot look at or do."""
 FORMS = 6
@@ -69,7 +70,7 @@ class _Pool:
         """Raises DataError when the file of seeds cannot be read, or there is no seed at all."""
         self.human: Sequence[Seed] = read_seeds(round.options.seeds, round.task.examples)
         self.machine: list[str] = []
-        self.known = Twins(round.config.near_twin)
+        self.known = Rewordings(MOST_ALIKE)
         for seed in self.human:
             self.known.add(seed.instruction)
 
