@@ -3,7 +3,7 @@
 A teacher that only notes what it is asked takes the place of the real one, so prompts are counted as they will be sent.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from math import ceil, prod
 from random import Random
