@@ -73,7 +73,12 @@ class GenerateConfig(Settings):
     """What the teacher writes."""
 
     count: int = Field(400, ge=0, description="Rows to keep; 0 writes nothing.")
-    strategies: Words = Field(("auto",), description="Ways to write examples; auto follows the kind of task.")
+    strategies: Words = Field(
+        ("auto",), description="Ways to write examples, as NAME or NAME:WEIGHT; auto follows the kind of task."
+    )
+    options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Options of the strategies, by the strategy's name."
+    )
     filters: Words = Field(
         ("auto",), description="Filters every candidate has to pass, in order; auto follows the teacher."
     )
@@ -84,6 +89,11 @@ class GenerateConfig(Settings):
     max_tokens: int = Field(256, gt=0, description="Longest text the teacher writes, in tokens.")
     near_twin: float = Field(
         0.7, gt=0, le=1, description="Share of common word 1- to 3-grams from which an input is no news."
+    )
+    rationales: int = Field(
+        0,
+        ge=0,
+        description="Most chains of thought asked for each row, given or written, until one is right; 0 asks none.",
     )
 
 

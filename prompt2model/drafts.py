@@ -2,13 +2,14 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import ceil
 from random import Random
 
-from prompt2model.prompts import render
+from prompt2model.prompts import messages, render
 from prompt2model.records import Dropped, Example, Message, Reply, Request, TaskSpec
 from prompt2model.strategies import Round
+from prompt2model.teacher import replies
 from prompt2model.twins import normalise
 
 ECHO_WORDS = 4
@@ -19,6 +20,12 @@ SAME_SHOTS = 32
 
 SHORTEST_LIMIT = 64
 """Tokens that a local model may always write."""
+
+LISTED = re.compile(r"<example>(.*?)</example>", re.DOTALL)
+"""An input in a list of several: the tags of LaMini-LM's prompts."""
+
+LONGEST_LIST = 4096
+"""Tokens of a list at most."""
 
 LOCAL_TOP_P = 0.9
 """The unlikeliest tenth of the tokens is not drawn: small models lose the thread at the first odd word."""
@@ -42,6 +49,33 @@ def shown(pool: Sequence[Example], count: int, rng: Random, label: str | None = 
     return [*others, *same]
 
 
+def write_inputs(round: Round) -> Iterator[str | Dropped]:
+    """As many inputs as are asked for, each by a request of its own."""
+    requests = [
+        request for start in range(0, round.count, SAME_SHOTS) for request in _requests(round, round.count - start)
+    ]
+    for request, reply in zip(requests, replies(round.teacher, requests), strict=True):
+        yield read_draft(reply, request, round.task)
+
+
+def _requests(round: Round, missing: int) -> list[Request]:
+    """Up to SAME_SHOTS requests that show the same examples."""
+    examples = shown(round.pool, round.config.few_shot, round.rng)
+    prompts = [_prompt(round, examples) for _ in range(min(missing, SAME_SHOTS))]
+    return [draft_request(prompt, round) for prompt in prompts]
+
+
+def _prompt(round: Round, examples: Sequence[Example]) -> tuple[Message, ...]:
+    return messages(
+        "generate/input_first.j2",
+        instruction=round.task.instruction,
+        examples=examples,
+        hint=hint(round.rng),
+        language=round.task.language,
+        continues=round.teacher.is_local,
+    )
+
+
 def draft_request(prompt: tuple[Message, ...], round: Round) -> Request:
     """The prompt as a request that is answered differently each time it is drawn.
 
@@ -60,6 +94,24 @@ def draft_request(prompt: tuple[Message, ...], round: Round) -> Request:
     )
 
 
+def list_request(prompt: tuple[Message, ...], round: Round, size: int) -> Request:
+    """The prompt as a request for a list of `size` inputs."""
+    request = draft_request(prompt, round)
+    return request.model_copy(update={"stop": (), "max_tokens": min(request.max_tokens * size, LONGEST_LIST)})
+
+
+def sizes(count: int, most: int) -> list[int]:
+    """How many inputs each list has, `most` at most, when `count` are wanted."""
+    return [min(most, count - start) for start in range(0, count, most)]
+
+
+def write_lists(round: Round, prompts: Sequence[tuple[int, tuple[Message, ...]]]) -> Iterator[str | Dropped]:
+    """The inputs of several lists, each of a given size."""
+    requests = [list_request(prompt, round, size) for size, prompt in prompts]
+    for (size, _), request, reply in zip(prompts, requests, replies(round.teacher, requests), strict=True):
+        yield from read_drafts(reply, request, round.task, size)
+
+
 def _most_tokens(task: TaskSpec) -> int:
     """A token for each character of the longest input shown, which is plenty: a weak model may never find an end."""
     return max([SHORTEST_LIMIT, *(len(example.input) for example in task.examples)])
@@ -71,14 +123,33 @@ def read_draft(reply: Reply, request: Request, task: TaskSpec) -> str | Dropped:
         return Dropped(reason=reply.failure or f"the teacher's reply was {reply.finish}")
     whole = _without_wrapping(reply.text, task)
     text = _first_block(whole, task)
+    if text and reply.finish == "length" and text == whole:
+        return Dropped(reason="cut off", text=reply.text)
+    return judged(text, request, task)
+
+
+def read_drafts(reply: Reply, request: Request, task: TaskSpec, most: int) -> list[str | Dropped]:
+    """Up to `most` inputs that the reply lists between <example> and </example>, or why it holds none.
+
+    An input that is begun and not ended is left out: Self-Instruct, https://arxiv.org/abs/2212.10560, does so too.
+    """
+    if reply.finish in ("failed", "filtered"):
+        return [Dropped(reason=reply.failure or f"the teacher's reply was {reply.finish}")]
+    found = LISTED.findall("<example>" * request.continues + reply.text)[:most]
+    if not found:
+        return [Dropped(reason="cut off" if reply.finish == "length" else "lists nothing", text=reply.text)]
+    return [judged(_unquoted(text.strip()), request, task) for text in found]
+
+
+def judged(text: str, request: Request, task: TaskSpec) -> str | Dropped:
+    """The text, or why it is no new input."""
     for reason, is_so in (
         ("empty reply", not text),
-        ("cut off", reply.finish == "length" and text == whole),
         ("says its label", _says_a_label(text, task.labels)),
         ("copied from the prompt", _is_echo(text, request, task)),
     ):
         if is_so:
-            return Dropped(reason=reason, text=reply.text)
+            return Dropped(reason=reason, text=text)
     return text
 
 

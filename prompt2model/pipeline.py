@@ -134,7 +134,7 @@ class _Building:
             "split",
             Splits,
             lambda: split(task, found, made, config.split, seed=seed),
-            (task, found.examples, made.examples, config.split, seed),
+            (task, found.examples, made.explained, made.examples, config.split, seed),
         )
         student = self._once(
             "train",
@@ -176,14 +176,15 @@ class _Building:
         return None if is_slow or self.teacher_name.startswith("transformers:") else self.teacher
 
     def _write(self, task: TaskSpec, found: Found) -> Made:
-        if not self.config.generate.count:  # then no teacher is looked for, which may be a download
+        config = self.config.generate
+        if not config.count and not config.rationales:  # then no teacher is looked for, which may be a download
             return Made(statement="Nothing was to be written.")
         looked_at = dict(self._looked_at)
         test = read_rows(looked_at["test"], task, RetrieveConfig()).examples if looked_at.get("test") else ()
         return generate(
             task,
             found,
-            self.config.generate,
+            config,
             teacher=self.teacher,
             test=test,
             marks=looked_at.get("marks", ()),
@@ -344,7 +345,7 @@ def _check_names(config: Config) -> None:
     ):
         for name in asked:
             if name != "auto":
-                registry.load(family, name)
+                registry.load(family, name.partition(":")[0])  # a strategy's weight may follow
 
 
 @contextmanager

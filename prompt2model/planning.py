@@ -14,7 +14,16 @@ from prompt2model.pace import FIRST
 from prompt2model.pipeline import read_back
 from prompt2model.questions import answer_request, question
 from prompt2model.records import Found, Made, Record, Splits, TaskSpec
-from prompt2model.rehearsal import CHARACTERS_PER_TOKEN, Imagined, Work, imagine, mean_tokens, rehearse_writing, work
+from prompt2model.rehearsal import (
+    CHARACTERS_PER_TOKEN,
+    Imagined,
+    Work,
+    imagine,
+    mean_tokens,
+    rehearse_rationales,
+    rehearse_writing,
+    work,
+)
 from prompt2model.rows import is_on_hub, read_rows
 from prompt2model.speed import measure
 from prompt2model.stages.parse import parse
@@ -218,10 +227,12 @@ class _Planning:
 
     def writing(self) -> Step:
         config = self.config.generate
-        if "generate" in self.kept or not config.count:
+        if "generate" in self.kept or not (config.count or config.rationales):
             return self._taught("generate", "writes nothing", Work())
         needed = rehearse_writing(self.task, self.found, config, self.teacher)
-        return self._taught("generate", f"keeps {config.count} rows of what the teacher writes", needed)
+        needed += rehearse_rationales(self.task, self._given() + config.count, config, self.teacher)
+        thinks = ", and thinks aloud about each" if config.rationales else ""
+        return self._taught("generate", f"keeps {config.count} rows of what the teacher writes{thinks}", needed)
 
     def splitting(self) -> Step:
         train, validation, test = self.sides

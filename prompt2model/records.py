@@ -33,6 +33,8 @@ class Source(Record):
     request: str | None = None
     """The key of the teacher request that wrote the row."""
     strategy: str | None = None
+    made_from: str | None = None
+    """The data set, and after a colon the row, that the teacher rewrote."""
 
 
 class Example(Record):
@@ -42,6 +44,7 @@ class Example(Record):
     output: str
     source: Source
     rationale: str | None = None
+    """A chain of thought that leads to the output, without the output itself."""
     probabilities: dict[str, float] | None = None
     """The teacher's probability of each label, when it is a classification and the teacher can tell."""
     confidence: float | None = None
@@ -216,7 +219,11 @@ class Made(Record):
     """What the teacher wrote and the filters kept."""
 
     examples: tuple[Example, ...] = ()
+    explained: tuple[Example, ...] = ()
+    """The user's examples and the given rows once more, with the rationales found for them; () when none are wanted."""
     dropped: dict[str, int] = Field(default_factory=dict)
+    dropped_traces: dict[str, int] = Field(default_factory=dict)
+    """Chains of thought that did not become a row's rationale, by reason."""
     rejected: tuple[Dropped, ...] = ()
     """A few of the dropped candidates, to look at."""
     teacher: str = ""

@@ -6,11 +6,14 @@ Names are listed and described without importing any plug-in.
 import ast
 import importlib
 import importlib.util
+from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from prompt2model.errors import ConfigError
 
@@ -42,6 +45,17 @@ def describe(family: str, name: str) -> str:
     path = _files(family).get(name) or _origin(_entry_points(family)[name])
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     return text.splitlines()[0] if text else ""
+
+
+def read_options(plugin: ModuleType, values: Mapping[str, Any], setting: str) -> Any:
+    """The plug-in's `Options` with these values. Raises ConfigError that names the setting and what there is."""
+    try:
+        return plugin.Options(**values)
+    except ValidationError as error:
+        known = ", ".join(plugin.Options.model_fields) or "none"
+        problem = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        name = plugin.__name__.rpartition(".")[2]
+        raise ConfigError(f"{setting}: {problem}", hint=f"Options of {name}: {known}.") from error
 
 
 def did_you_mean(wrong: str, known: list[str]) -> str:

@@ -3,8 +3,8 @@
 A teacher that only notes what it is asked takes the place of the real one, so prompts are counted as they will be sent.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
 from math import ceil, prod
 from random import Random
 from typing import Any
@@ -12,8 +12,10 @@ from typing import Any
 from prompt2model.config import GenerateConfig
 from prompt2model.filters import Sieve
 from prompt2model.ledger import FREE, estimate, price, prompt_text
-from prompt2model.records import Dropped, Example, Found, Reply, Request, TaskSpec
-from prompt2model.stages.generate import plan as plan_writing
+from prompt2model.rationales import add_rationales
+from prompt2model.recipe import Share
+from prompt2model.recipe import plan as plan_writing
+from prompt2model.records import Example, Found, Reply, Request, Source, TaskSpec
 from prompt2model.strategies import Round
 from prompt2model.student import LocalModel
 from prompt2model.teachers import open_teacher
@@ -26,6 +28,12 @@ USUAL_YIELD = {"agreement": 0.5, "duplicate": 0.85, "novelty": 0.7}
 CHARACTERS_PER_TOKEN = 4
 TEXT_TOKENS = 30
 """Of an input or an answer, when the description shows none."""
+TRACE_TOKENS = 100
+"""Of a chain of thought that is asked for."""
+USUAL_TRACES = 1.5
+"""Chains of thought until one ends in the right answer."""
+LISTS = (("example",), ("input", "output"))
+"""The tags between which several texts stand in one answer."""
 THOUGHT_TOKENS = 200
 """Before an answer, of a model that thinks first and is asked to think little."""
 
@@ -40,15 +48,33 @@ class Imagined:
     identity: str = "imagined"
     asked: list[Request] = field(default_factory=list)
     text_tokens: int = TEXT_TOKENS
-    """The length of what it writes."""
+    """The length of a text that it writes."""
+    limit: int = 0
+    """Tokens that one text may have: a request that allows more of them is answered with a list."""
     rng: Random = field(default_factory=lambda: Random(0))  # noqa: S311 - not for secrets
 
     def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
         for index, request in enumerate(requests):
             self.asked.append(request)
-            words = max(2, self.text_tokens * CHARACTERS_PER_TOKEN // 6)
-            text = " ".join(f"w{self.rng.randrange(10_000):04}" for _ in range(words))
-            yield [(index, Reply(logprobs=(0.0,) * len(request.choices)) if request.choices else Reply(text=text))]
+            logprobs = (0.0,) * len(request.choices)
+            yield [(index, Reply(logprobs=logprobs) if request.choices else Reply(text=self._text(request)))]
+
+    def _text(self, request: Request) -> str:
+        """One text, or as many as are asked for between the tags that the prompt names."""
+        tags = next((tags for tags in LISTS if f"<{tags[0]}>" in request.messages[-1].content), ())
+        items = [
+            "".join(f"<{tag}>{self._words()}</{tag}>" for tag in tags) for _ in range(texts_in(request, self.limit))
+        ]
+        return "".join(items) if tags else self._words()
+
+    def _words(self) -> str:
+        words = max(2, self.text_tokens * CHARACTERS_PER_TOKEN // 6)
+        return " ".join(f"w{self.rng.randrange(10_000):04}" for _ in range(words))
+
+
+def texts_in(request: Request, limit: int) -> int:
+    """How many texts the answer to the request may hold when one has `limit` tokens at most; one without a limit."""
+    return max(1, request.max_tokens // limit) if limit else 1
 
 
 def imagine(name: str, options: Mapping[str, Any]) -> Imagined:
@@ -72,13 +98,22 @@ class Work:
     usd: float = 0.0
     most_usd: float = 0.0
 
+    def __add__(self, other: "Work") -> "Work":
+        return Work(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
 
-def work(asked: Sequence[Request], name: str, text_tokens: int, *, usual: float = 1, most: float = 1) -> Work:
-    """What the requests cost, each asked `usual` times; at most `most` times, with the longest answer it may have."""
+
+def work(
+    asked: Sequence[Request], name: str, text_tokens: int, *, usual: float = 1, most: float = 1, limit: int = 0
+) -> Work:
+    """What the requests cost, each asked `usual` times; at most `most` times, with the longest answer it may have.
+
+    An answer is a text of the usual length, or several where more than `limit` tokens are allowed.
+    """
     tokens_in = usual * sum(len(prompt_text(request)) for request in asked) / CHARACTERS_PER_TOKEN
     known = price(name) or FREE
     thought = THOUGHT_TOKENS * known.reasoning
-    tokens_out = usual * sum(min(text_tokens, request.max_tokens) + thought for request in asked if not request.choices)
+    texts = [min(text_tokens * texts_in(one, limit), one.max_tokens) + thought for one in asked if not one.choices]
+    tokens_out = usual * sum(texts)
     return Work(
         requests=usual * len(asked),
         most_requests=most * len(asked),
@@ -97,18 +132,30 @@ def rehearse_writing(task: TaskSpec, found: Found, config: GenerateConfig, teach
     strategies, filters = plan_writing(task, config, teacher)
     usual = min(config.over_generate, 1 / prod(USUAL_YIELD.get(name, 1.0) for name in filters))
     teacher.text_tokens = mean_tokens([row.input for row in (*task.examples, *found.examples[:REHEARSED])])
+    teacher.limit = config.max_tokens
     pool: tuple[Example, ...] = task.examples
     for _ in range(2):  # the first time only for rows that the second can show in its prompts
         teacher.asked.clear()
-        rows = [row for name in strategies for row in _candidates(strategies[name].write, task, pool, config, teacher)]
+        rows = [row for strategy in strategies for row in _candidates(strategy, task, pool, config, teacher)]
         pool = (*task.examples, *rows)
     sieve = Sieve(task, teacher, config)
     for module in filters.values():
         if module.NEEDS:
             module.sift(rows, sieve)
-    scale = config.count / (REHEARSED * len(strategies))
+    scale = config.count / sum(map(_share, strategies))
     most = scale * config.over_generate
-    return work(teacher.asked, teacher.name, teacher.text_tokens, usual=scale * usual, most=most)
+    usual *= scale
+    return work(teacher.asked, teacher.name, teacher.text_tokens, usual=usual, most=most, limit=config.max_tokens)
+
+
+def rehearse_rationales(task: TaskSpec, rows: int, config: GenerateConfig, teacher: Imagined) -> Work:
+    """What thinking aloud about so many rows would take."""
+    length = task.examples[0].input if task.examples else "x" * TEXT_TOKENS * CHARACTERS_PER_TOKEN
+    row = Example(input=length, output="?", source=Source(kind="teacher", name=teacher.name))
+    teacher.asked.clear()
+    add_rationales([row], task, teacher, traces=min(config.rationales, 1), max_tokens=config.max_tokens)
+    usual = min(config.rationales, USUAL_TRACES)
+    return work(teacher.asked, teacher.name, TRACE_TOKENS, usual=rows * usual, most=rows * config.rationales)
 
 
 def mean_tokens(texts: Sequence[str]) -> int:
@@ -117,12 +164,13 @@ def mean_tokens(texts: Sequence[str]) -> int:
 
 
 def _candidates(
-    write: Callable[[Round], Iterator[Example | Dropped]],
-    task: TaskSpec,
-    pool: Sequence[Example],
-    config: GenerateConfig,
-    teacher: Imagined,
+    strategy: Share, task: TaskSpec, pool: Sequence[Example], config: GenerateConfig, teacher: Imagined
 ) -> list[Example]:
     rng = Random(0)  # noqa: S311 - not for secrets
-    written = write(Round(task, pool, teacher, REHEARSED, rng, config))
-    return [row for row in written if isinstance(row, Example)]
+    round = Round(task, pool, teacher, _share(strategy), rng, config, strategy.options, is_rehearsal=True)
+    return [row for row in strategy.module.write(round) if isinstance(row, Example)]
+
+
+def _share(strategy: Share) -> int:
+    """Candidates of it that are rehearsed."""
+    return ceil(REHEARSED * strategy.weight)

@@ -63,6 +63,15 @@ def read_rows(source: str, task: TaskSpec, config: RetrieveConfig) -> Rows:
     )
 
 
+def read_raw(source: str, config: RetrieveConfig) -> tuple[str, list[Row]]:
+    """The source's full name and its first `max_rows` rows with all their columns, whatever they are about.
+
+    Raises DataError when they cannot be read, and HubError when the Hub refuses.
+    """
+    loaded = _reader(source, config)(config.max_rows)
+    return loaded.name, loaded.table.rows
+
+
 def is_on_hub(source: str) -> bool:
     """Whether the source can only be a data set on the Hub: no path here, and not written like one."""
     is_path = source.startswith((".", "/", "~")) or source.endswith((*FORMATS, ".gz"))

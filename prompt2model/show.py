@@ -79,12 +79,14 @@ def _parsed(task: TaskSpec) -> str:
 
 
 def _written(made: Made) -> str:
-    if not made.examples:
+    if not made.examples and not made.explained:
         return "nothing was to be written"
     spent = made.spent
     cost = f", ${spent.usd:.4f}" if spent.usd else ""
     asked = f"{spent.requests} requests" + (f" ({spent.cached} from the cache)" if spent.cached else "")
-    return f"{len(made.examples)} rows by {made.teacher} in {asked}{cost}{_dropped(made.dropped)}"
+    rationales = sum(row.rationale is not None for row in (*made.explained, *made.examples))
+    thoughts = f" and {rationales} rationales" if rationales else ""
+    return f"{len(made.examples)} rows{thoughts} by {made.teacher} in {asked}{cost}{_dropped(made.dropped)}"
 
 
 def _trained(student: Student) -> str:

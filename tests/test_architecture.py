@@ -24,16 +24,16 @@ FLOORS = (
     " schemas pace",
     # 1: one thing each, on records and errors
     "registry teacher prompts store streams shards pairs bootstrap checkpoints hub_cards skills conversion asks"
-    " choices metrics exporters stages marks minhash rewordings ngrams",
+    " choices metrics exporters stages seeds marks minhash rewordings ngrams",
     # 2
     "config methods weights cache ledger hub questions batches second_reading front_matter keyed outputs tables report"
     " labels quoted servers accounts",
     # 3
     "description answers student_prompt memory decoding heads supply catalogue chat columns lines model_card filters"
     " embeddings"
-    " strategies teachers settings",
+    " strategies teachers settings recipe",
     # 4
-    "drafts student notations patience rows data_report batch_api",
+    "drafts answering rationales student notations patience rows data_report batch_api",
     # 5: what a training method has at hand, the trained student as it is called, what this machine can do with it
     "course trained speed validation distributions layers",
     # 6: plug-ins, and the training loop

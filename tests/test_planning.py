@@ -45,6 +45,37 @@ def test_an_open_task_takes_two_requests_a_row(tiny_decoder: Path, tmp_path: Pat
     assert step(planned(tiny_decoder, teacher, "Rewrite a sentence politely."), "generate").requests == 80
 
 
+@pytest.mark.parametrize(
+    ("strategy", "requests"),
+    [("example_guided", 2 + 40), ("topic_guided", 3 + 40), ("textbook", 5 + 40), ("input_first", 80), ("explain", 160)],
+)
+def test_every_strategy_has_its_price(
+    tiny_decoder: Path, monkeypatch: pytest.MonkeyPatch, strategy: str, requests: int
+):
+    """Lists are asked for once and answered one by one; the plan is made of a few lists, so it is near, not exact."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    told = step(planned(tiny_decoder, "openai:gpt-5-mini", generate__strategies=strategy), "generate")
+    assert told.requests == pytest.approx(requests, rel=0.15)
+    assert 0 < told.usd < told.most_usd
+
+
+def test_a_plan_loads_no_embeddings_and_downloads_no_rows(tiny_decoder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    monkeypatch.setenv("PROMPT2MODEL_EMBEDDINGS", "no/model")
+    for strategy, options, requests in (("nearest_examples", {}, 80), ("transform", {"data": "no/rows"}, 45)):
+        flags = {"generate__strategies": strategy, "generate__options": {strategy: options}}
+        assert step(planned(tiny_decoder, "openai:gpt-5-mini", **flags), "generate").requests == requests
+
+
+def test_thinking_aloud_has_its_price(tiny_decoder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    plain = step(planned(tiny_decoder, "openai:gpt-5-mini"), "generate")
+    told = step(planned(tiny_decoder, "openai:gpt-5-mini", generate__rationales=3), "generate")
+    assert told.requests == plain.requests + 63  # 42 rows, the two given ones among them, 1.5 times
+    assert told.most_requests == plain.most_requests + 126
+    assert told.usd > plain.usd
+
+
 def test_a_longer_description_costs_more(tiny_decoder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
     short = planned(tiny_decoder, "openai:gpt-5-mini")

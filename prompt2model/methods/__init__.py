@@ -27,21 +27,13 @@ and processes.
 from types import ModuleType
 from typing import Any
 
-from pydantic import ValidationError
-
 from prompt2model import registry
-from prompt2model.errors import ConfigError
 
 
 def open_method(name: str, options: dict[str, Any]) -> tuple[ModuleType, Any]:
     """The plug-in and its options. Raises ConfigError for a method or option that does not exist, or a wrong value."""
     method = registry.load("methods", name)
-    try:
-        return method, method.Options(**options)
-    except ValidationError as error:
-        known = ", ".join(method.Options.model_fields) or "none"
-        problem = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise ConfigError(f"train.options: {problem}", hint=f"Options of {name}: {known}.") from error
+    return method, registry.read_options(method, options, "train.options")
 
 
 def without_white_box() -> str:

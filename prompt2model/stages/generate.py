@@ -5,20 +5,23 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from math import ceil
 from random import Random
 from types import ModuleType
+from typing import Any
 
 from prompt2model import progress
 from prompt2model.config import GenerateConfig
-from prompt2model.errors import ConfigError, DataError
+from prompt2model.errors import DataError
 from prompt2model.filters import Sieve
 from prompt2model.ledger import FREE, price
 from prompt2model.marks import Mark
+from prompt2model.rationales import Explained, add_rationales
+from prompt2model.recipe import Share, plan
 from prompt2model.records import Dropped, Example, Found, Made, Reply, Request, Spent, TaskSpec
-from prompt2model.registry import load
 from prompt2model.strategies import Round
-from prompt2model.teacher import Teacher, check_abilities
+from prompt2model.teacher import Teacher
 
 DRY_ROUNDS = 3
 DRY_SHARE = 0.05
@@ -63,71 +66,22 @@ def generate(
             harvest.take(passed, count)
             sieve.kept += passed
             advance(len(harvest.kept) - before)
-    harvest.fill_up()
-    if config.count and not harvest.kept:
-        raise _nothing_kept(harvest)
+        harvest.fill_up()
+        if config.count and not harvest.kept:
+            raise _nothing_kept(harvest)
+        given, kept = (_explained(rows, harvest, counted, seed) for rows in (harvest.given, harvest.kept))
     return Made(
-        examples=tuple(harvest.kept),
+        examples=tuple(kept.rows),
+        explained=tuple(given.rows) if config.rationales else (),
         dropped=harvest.reasons(),
+        dropped_traces=dict((given.dropped + kept.dropped).most_common()),
         rejected=_sample(harvest.dropped, seed),
         teacher=teacher.name,
-        strategies=tuple(strategies),
+        strategies=tuple(strategy.name for strategy in strategies),
         filters=tuple(filters),
         spent=counted.spent,
         statement=_statement(harvest),
     )
-
-
-def plan(
-    task: TaskSpec, config: GenerateConfig, teacher: Teacher
-) -> tuple[dict[str, ModuleType], dict[str, ModuleType]]:
-    """The strategies and the filters that will be used, by name.
-
-    Raises ConfigError when one does not exist, is not for this kind of task, or needs more than the teacher can do.
-    """
-    strategies = _suited("strategies", _auto_strategies(config.strategies, task), task, teacher)
-    filters = _suited("filters", _auto_filters(config.filters, task, teacher), task, teacher)
-    if task.kind == "classification" and len(task.labels) < 2:
-        raise ConfigError(
-            f"A classification needs at least two labels; the task has {len(task.labels)}.",
-            hint='Name them in the description, or: --set parse.labels=["first", "second"]',
-        )
-    return strategies, filters
-
-
-def _auto_strategies(asked: tuple[str, ...], task: TaskSpec) -> tuple[str, ...]:
-    if asked != ("auto",):
-        return asked
-    if task.kind == "classification":
-        name, reason = "label_first", "the labels are known, and each gets its share"
-    else:
-        name, reason = "input_first", "an open question is answered best with a fresh mind"
-    logger.info("Examples are written by the strategy %s: %s.", name, reason)
-    return (name,)
-
-
-def _auto_filters(asked: tuple[str, ...], task: TaskSpec, teacher: Teacher) -> tuple[str, ...]:
-    if asked != ("auto",):
-        return asked
-    names, reason = ["format", "length", "duplicate"], "a second answer to each row would cost as much as the first"
-    if task.kind == "classification" and "logprobs" in teacher.can:
-        names, reason = [*names, "agreement"], "the teacher can say how likely each label is"
-    logger.info("Examples are sifted by the filters %s: %s.", ", ".join(names), reason)
-    return tuple(names)
-
-
-def _suited(family: str, names: Sequence[str], task: TaskSpec, teacher: Teacher) -> dict[str, ModuleType]:
-    modules = {name: load(family, name) for name in names}
-    for name, module in modules.items():
-        if task.kind not in module.KINDS:
-            raise ConfigError(
-                f"{name!r} in generate.{family} is for {' and '.join(module.KINDS)}; this task is a {task.kind}.",
-                hint=f"--set generate.{family}=auto chooses what suits the task.",
-            )
-        check_abilities(teacher, module.NEEDS, f"{name!r} in generate.{family}")
-    if not modules and family == "strategies":
-        raise ConfigError("generate.strategies is empty.", hint="--set generate.count=0 writes nothing.")
-    return modules
 
 
 @dataclass
@@ -144,6 +98,8 @@ class _Harvest:
     asked: int = 0
     yields: list[float] = field(default_factory=list)
     """The share of its candidates that each round kept."""
+    made: dict[str, dict[Any, Any]] = field(default_factory=dict)
+    """What each strategy keeps from round to round."""
 
     @property
     def given(self) -> tuple[Example, ...]:
@@ -202,19 +158,27 @@ def _label(row: Example, task: TaskSpec) -> str:
 
 
 def _written(
-    strategies: dict[str, ModuleType], harvest: _Harvest, count: int, teacher: Teacher, seed: int
+    strategies: Sequence[Share], harvest: _Harvest, count: int, teacher: Teacher, seed: int
 ) -> list[Example | Dropped]:
-    """One round's candidates, shared out evenly among the strategies.
+    """One round's candidates, shared out among the strategies by weight.
 
     Given rows that may become the test are not shown to the teacher: what it writes would resemble them.
     """
     pool = (*harvest.task.examples, *harvest.kept)
     written: list[Example | Dropped] = []
-    for place, (name, strategy) in enumerate(strategies.items()):
-        share = (count + place) // len(strategies)
-        rng = Random(f"{seed}/{name}/{len(harvest.yields)}")  # noqa: S311 - not for secrets
-        written += strategy.write(Round(harvest.task, pool, teacher, share, rng, harvest.config)) if share else []
+    for strategy, share in zip(strategies, _shared_out(count, strategies), strict=True):
+        rng = Random(f"{seed}/{strategy.name}/{len(harvest.yields)}")  # noqa: S311 - not for secrets
+        made = harvest.made.setdefault(strategy.name, {})
+        round = Round(harvest.task, pool, teacher, share, rng, harvest.config, strategy.options, made=made)
+        written += strategy.module.write(round) if share else []
     return written
+
+
+def _shared_out(count: int, strategies: Sequence[Share]) -> list[int]:
+    """Whole numbers in the proportions of the weights; their sum is the count."""
+    reached = list(accumulate(strategy.weight for strategy in strategies))
+    ends = [round(count * weight / reached[-1]) for weight in reached]
+    return [end - start for start, end in pairwise([0, *ends])]
 
 
 def _sifted(
@@ -225,6 +189,17 @@ def _sifted(
     for module in filters.values():
         rows = harvest.without_dropped(module.sift(rows, sieve)) if rows else []
     return rows
+
+
+def _explained(rows: Sequence[Example], harvest: _Harvest, teacher: Teacher, seed: int) -> Explained:
+    """The rows with the rationales that can be had for them, if any are wanted."""
+    traces, most = harvest.config.rationales, harvest.config.max_tokens
+    if not traces or not rows:
+        return Explained(list(rows))
+    explained = add_rationales(rows, harvest.task, teacher, traces=traces, max_tokens=most, seed=seed)
+    found = sum(row.rationale is not None for row in explained.rows)
+    logger.info("%d of %d rows have a rationale; %d traces were dropped.", found, len(rows), explained.dropped.total())
+    return explained
 
 
 def _statement(harvest: _Harvest) -> str:

@@ -26,7 +26,8 @@ def split(task: TaskSpec, found: Found, made: Made, config: SplitConfig, *, seed
     Rows by a person are preferred for test and validation where there are enough of them; the rows of
     `config.test_data` are the whole test. Raises DataError when no row is left to learn from.
     """
-    rows, dropped = _consistent([*task.examples, *found.examples, *made.examples], task)
+    written_by_people = made.explained or (*task.examples, *found.examples)
+    rows, dropped = _consistent([*written_by_people, *made.examples], task)
     given = read_rows(config.test_data, task, RetrieveConfig()) if config.test_data else None
     if given:
         dropped += Counter({f"test row: {reason}": count for reason, count in given.dropped.items()})

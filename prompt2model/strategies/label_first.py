@@ -8,11 +8,12 @@ from prompt2model.cache import key
 from prompt2model.drafts import SAME_SHOTS, draft_request, hint, read_draft, shown
 from prompt2model.prompts import messages
 from prompt2model.records import Dropped, Example, Message, Request, Source
-from prompt2model.strategies import Round
+from prompt2model.strategies import NoOptions, Round
 from prompt2model.teacher import replies
 
 NEEDS = ("text",)
 KINDS = ("classification",)
+Options = NoOptions
 
 
 def write(round: Round) -> Iterator[Example | Dropped]:

@@ -1,0 +1,232 @@
+"""Rationales: chains of thought of the teacher, kept where they end in the right answer.
+
+A row of which the answer is known keeps a trace that reaches it, and the others are dropped: Fine-tune-CoT, Ho et al.,
+2022, https://arxiv.org/abs/2212.10071; the students that learn from them are those of Hsieh et al., 2023,
+https://arxiv.org/abs/2305.02301. Where it is not known, the answer is that of most traces: self-consistency, Wang et
+al., 2022, https://arxiv.org/abs/2203.11171.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from random import Random
+from typing import Literal
+
+from prompt2model import progress
+from prompt2model.answers import read_label
+from prompt2model.cache import key
+from prompt2model.prompts import messages
+from prompt2model.records import Dropped, Example, Reply, Request, TaskSpec
+from prompt2model.teacher import Teacher, replies
+
+TEMPERATURE = 0.7
+"""Of a trace, as in the paper on self-consistency: enough that a second trace thinks of something else."""
+FEWEST_WORDS = 4
+"""Of a trace's thoughts: less is an answer without a reason."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A chain of thought, and where it ends."""
+
+    thoughts: str
+    """Without the sentence that gives the answer."""
+    answer: str
+    """For a classification one of the labels."""
+
+
+@dataclass
+class Explained:
+    """Rows with the rationales that were found, and how many traces were dropped for each reason."""
+
+    rows: list[Example]
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+def add_rationales(
+    rows: Sequence[Example],
+    task: TaskSpec,
+    teacher: Teacher,
+    *,
+    traces: int,
+    max_tokens: int,
+    manners: Sequence[str] = ("",),
+    seed: int = 0,
+) -> Explained:
+    """The rows in their order, each with the first of up to `traces` chains of thought that ends in its output.
+
+    Only rows that no trace has got right yet are asked about again. A row with no output gets that of most of its
+    traces, for which it is asked about `traces` times. A row for which no trace will do stays as it is. Each request
+    has one of the `manners`: how the teacher is told to think.
+    """
+    thinking = [_Thinking(row) for row in rows]
+    with progress.task("drawing out rationales", total=len(rows) * traces) as advance:
+        for number in range(traces):
+            asked = [one for one in thinking if not one.is_settled]
+            rng = Random(f"{seed}/rationale/{number}")  # noqa: S311 - not for secrets
+            requests = [_request(one.row, task, teacher, max_tokens, rng, manners) for one in asked]
+            advance(len(rows) - len(asked))
+            heard: dict[int, Reply] = {}
+            for group in teacher.answer(requests):
+                heard.update(group)
+                advance(len(group))
+            for place, reply in _concluded(heard, requests, task, teacher).items():
+                asked[place].hear(read_trace(reply, task.labels), key(teacher.identity, requests[place]))
+    dropped = Counter(reason for one in thinking for reason in one.reasons())
+    return Explained([one.explained() for one in thinking], dropped)
+
+
+def read_trace(reply: Reply, labels: Sequence[str]) -> Trace | Dropped:
+    """The reply as thoughts and an answer, or why it is not that."""
+    if reply.finish in ("failed", "filtered"):
+        return Dropped(reason=reply.failure or f"the teacher's reply was {reply.finish}")
+    *_, found = [None, *_CONCLUSION.finditer(reply.text)]
+    if found is None:
+        return Dropped(reason="cut off" if reply.finish == "length" else "ends in no answer", text=reply.text)
+    thoughts, answer = reply.text[: found.start()].strip(_AROUND), _bare(found["answer"])
+    label = read_label(answer, labels) if labels else answer
+    if not label:
+        return Dropped(reason="ends in no label" if labels else "ends in no answer", text=reply.text)
+    if len(thoughts.split()) < FEWEST_WORDS:
+        return Dropped(reason="gives no reason", text=reply.text)
+    return Trace(thoughts, label)
+
+
+def is_same_answer(answer: str, truth: str) -> bool:
+    """Whether the answer is the truth, case and spaces aside; where the truth is a number, the answer's last number.
+
+    The truth of a worked solution is what follows its last `####`, as in GSM8K, https://arxiv.org/abs/2110.14168.
+    """
+    final = _bare(truth.rsplit("####", 1)[-1])
+    if _NUMBER.fullmatch(final):
+        return _last_number(answer) == _last_number(final)
+    return _folded(answer) == _folded(final)
+
+
+@dataclass
+class _Thinking:
+    """One row, and what the teacher has thought about it."""
+
+    row: Example
+    traces: list[Trace] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    """The key of the request that each trace answers."""
+    unread: list[Dropped] = field(default_factory=list)
+
+    def hear(self, trace: Trace | Dropped, request: str) -> None:
+        if isinstance(trace, Trace):
+            self.traces.append(trace)
+            self.requests.append(request)
+        else:
+            self.unread.append(trace)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether another trace would not help."""
+        return self.row.rationale is not None or bool(self.row.output and self.right())
+
+    @property
+    def output(self) -> str:
+        """The row's answer, or the one that most traces end in, the first of equals."""
+        if self.row.output or not self.traces:
+            return self.row.output
+        votes = [sum(is_same_answer(other.answer, one.answer) for other in self.traces) for one in self.traces]
+        return self.traces[votes.index(max(votes))].answer
+
+    def right(self) -> list[Trace]:
+        return [trace for trace in self.traces if is_same_answer(trace.answer, self.output)]
+
+    def explained(self) -> Example:
+        """The row with the first right trace; one that has its answer from there has its source there, too."""
+        right = self.right()
+        if not right:
+            return self.row
+        request = self.row.source.request if self.row.output else self.requests[self.traces.index(right[0])]
+        source = self.row.source.model_copy(update={"request": request})
+        return self.row.model_copy(update={"output": self.output, "rationale": right[0].thoughts, "source": source})
+
+    def reasons(self) -> Iterable[str]:
+        """Why each trace but the one that was kept was dropped."""
+        right = self.right()
+        yield from (one.reason for one in self.unread)
+        yield from ["another answer"] * (len(self.traces) - len(right)) + ["more than needed"] * (len(right) - 1)
+
+
+def _request(
+    row: Example, task: TaskSpec, teacher: Teacher, max_tokens: int, rng: Random, manners: Sequence[str]
+) -> Request:
+    continues = teacher.is_local
+    prompt = messages(
+        "generate/rationale.j2",
+        instruction=task.instruction,
+        labels=task.labels,
+        form=task.output_form,
+        manner=rng.choice(manners),
+        text=row.input,
+        continues=continues,
+    )
+    seed = rng.getrandbits(31)
+    return Request(messages=prompt, continues=continues, max_tokens=max_tokens, temperature=TEMPERATURE, seed=seed)
+
+
+def _concluded(
+    heard: dict[int, Reply], requests: Sequence[Request], task: TaskSpec, teacher: Teacher
+) -> dict[int, Reply]:
+    """The replies, each with an answer at its end where the teacher can go on with what it has written.
+
+    A weak model thinks aloud and forgets the question: it is led back to it by "The answer is", as in zero-shot chain
+    of thought, Kojima et al., 2022, https://arxiv.org/abs/2205.11916.
+    """
+    lost = [
+        place
+        for place, reply in heard.items()
+        if requests[place].continues and reply.text.strip() and not _CONCLUSION.search(reply.text)
+    ]
+    further = [_conclusion_request(requests[place], heard[place], task, teacher) for place in lost]
+    for place, request, reply in zip(lost, further, replies(teacher, further), strict=True):
+        likeliest = max(zip(reply.logprobs, request.choices, strict=True))[1] if reply.logprobs else reply.text
+        text = f"{request.messages[-1].content.removeprefix(requests[place].messages[-1].content)} {likeliest.strip()}"
+        heard[place] = reply.model_copy(update={"text": text, "finish": _finish(reply), "logprobs": ()})
+    return heard
+
+
+def _finish(reply: Reply) -> Literal["stop", "filtered", "failed"]:
+    """An answer is a line: what is cut off after it does not matter."""
+    return "stop" if reply.finish == "length" else reply.finish
+
+
+def _conclusion_request(request: Request, reply: Reply, task: TaskSpec, teacher: Teacher) -> Request:
+    """The thoughts, whole sentences of them, and the beginning of the answer."""
+    last = request.messages[-1]
+    whole = _SENTENCES.match(reply.text)
+    thoughts = (whole[0] if whole and reply.finish == "length" else reply.text).strip()
+    begun = last.model_copy(update={"content": f"{last.content} {thoughts}\nThe answer is"})
+    choices = task.labels if "logprobs" in teacher.can else ()
+    changed = {"messages": (*request.messages[:-1], begun), "choices": choices, "temperature": 0.0, "stop": ("\n",)}
+    return request.model_copy(update=changed)
+
+
+_SENTENCES = re.compile(r".*[.!?。！？](?=\s|\Z)", re.DOTALL)
+_CONCLUSION = re.compile(
+    r"(?:^|(?<=\s))(?:(?:so|thus|therefore|hence)\b,? )?[*_]*(?:the (?:final |correct |right )?answer is\b|####)"
+    r"[:\s*_]*(?P<answer>[^\n]*)",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"[-+]?[$€£]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?%?", re.ASCII)
+_AROUND = " \t\r\n*_`\"'“”"
+
+
+def _bare(text: str) -> str:
+    """The text without quotes, emphasis and a full stop around it."""
+    return text.strip(_AROUND).removesuffix(".").strip(_AROUND)
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _last_number(text: str) -> Decimal | None:
+    found = _NUMBER.findall(text)
+    return Decimal(re.sub(r"[$€£,%]", "", found[-1])) if found else None

@@ -1,0 +1,118 @@
+"""A second round: more inputs like those that a student trained before gets wrong, or is not sure of.
+
+LLM2LLM: Lee et al., 2024, https://arxiv.org/abs/2403.15042, where a teacher writes variations of what the student errs
+on, and the student is trained again from the start. The rows that the teacher wrote for the earlier run come first, so
+`generate.count` is the size of the whole: another run, with generate.options.hard_cases.run naming the first one's
+folder. Rows kept for validation and test are not looked at, and rows of data sets are not shown to the teacher.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from prompt2model import store
+from prompt2model.answering import answered
+from prompt2model.answers import Answer
+from prompt2model.drafts import sizes, write_lists
+from prompt2model.errors import ConfigError
+from prompt2model.prompts import messages
+from prompt2model.records import Dropped, Example, Message, Splits
+from prompt2model.strategies import NoOptions, Round
+from prompt2model.trained import Trained
+from prompt2model.twins import similarity
+
+NEEDS = ("text",)
+KINDS = ("classification", "generation")
+
+HARD = 0.3
+"""From so much hardness on a row is a hard case: a label that is right is given 70 % at most."""
+
+
+class Options(NoOptions):
+    """Where the student is, and how many inputs a case brings."""
+
+    run: str = Field("", description="The folder of a finished run.")
+    per_case: int = Field(4, gt=0, description="Inputs asked for in one request, like one hard case.")
+    keep: bool = Field(True, description="Whether the rows that the teacher wrote for that run come first.")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row and what the student says to it."""
+
+    row: Example
+    answer: str
+    hardness: float
+    """From 0 for a sure right answer over 1 to 2 for a sure wrong one."""
+
+
+def write(round: Round) -> Iterator[Example | Dropped]:
+    """The earlier run's rows, then inputs like its student's hard cases, each with the teacher's likeliest answer."""
+    work = round.once(_begin)
+    again, work.again = work.again[: round.count], work.again[round.count :]
+    yield from again
+    missing = round.count - len(again)
+    if missing and not work.cases:
+        yield Dropped(reason="the student finds no row hard")
+        return
+    prompts: list[tuple[int, tuple[Message, ...]]] = []
+    for size in sizes(missing, round.options.per_case):
+        case = work.cases.pop(0)
+        work.cases.append(case)
+        prompts.append((size, _prompt(round, case, size)))
+    yield from answered(write_lists(round, prompts), round, "hard_cases")
+
+
+def hardest(rows: Sequence[Example], answers: Sequence[Answer], *, labels: Sequence[str]) -> list[Case]:
+    """The hard cases among the rows, given the student's answers, the hardest first."""
+    cases = [Case(row, answer.text, _hardness(row, answer, labels)) for row, answer in zip(rows, answers, strict=True)]
+    return sorted((case for case in cases if case.hardness >= HARD), key=lambda case: -case.hardness)
+
+
+def _hardness(row: Example, answer: Answer, labels: Sequence[str]) -> float:
+    """Of a classification by the student's certainty, of an open task by how unlike the answer is."""
+    if not labels:
+        return 1 - similarity(answer.text, row.output)
+    certainty = 1.0 if answer.probability is None else answer.probability
+    return 1 - certainty if answer.text == row.output else 1 + certainty
+
+
+@dataclass
+class _Work:
+    """What the earlier run leaves to do."""
+
+    again: list[Example]
+    """Its rows that have not come yet."""
+    cases: list[Case]
+    """Its hard cases, the next one first; they come again and again."""
+
+
+def _begin(round: Round) -> _Work:
+    """Raises RunError when the run is not finished."""
+    if not round.options.run:
+        raise ConfigError(
+            "The strategy hard_cases needs a run whose student it can ask.",
+            hint="--set generate.options.hard_cases.run=FOLDER",
+        )
+    run = Path(round.options.run).expanduser()
+    rows = store.read(run, "split", Splits).train
+    again = [row for row in rows if not row.is_real] if round.options.keep else []
+    shown = [row for row in rows if row.source.kind != "data"]
+    if round.is_rehearsal:
+        return _Work([], [Case(row, row.output, HARD) for row in shown])
+    answers = Trained(run).answers([row.input for row in shown])
+    return _Work(again, hardest(shown, answers, labels=round.task.labels))
+
+
+def _prompt(round: Round, case: Case, size: int) -> tuple[Message, ...]:
+    return messages(
+        "generate/hard_cases.j2",
+        instruction=round.task.instruction,
+        labels=round.task.labels,
+        case=case,
+        size=size,
+        language=round.task.language,
+        continues=round.teacher.is_local,
+    )

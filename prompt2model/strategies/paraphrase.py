@@ -1,0 +1,82 @@
+"""Say an input that is there in other words: within reach of a weak model, whose paraphrases are sifted.
+
+Impossible Distillation: Jung et al., 2023, https://arxiv.org/abs/2305.16635, where pairs of a small model's sentences
+are kept when they mean the same, look unlike, and differ from all others. Here a paraphrase that hardly changes a word
+or that is out of all proportion is dropped; the filters see to the rest: a label has to be stood by, and an input to be
+new. A label is kept; the answer to an open question is asked for anew.
+"""
+
+from collections.abc import Iterator
+
+from pydantic import Field
+
+from prompt2model.answering import answered
+from prompt2model.cache import key
+from prompt2model.drafts import draft_request, read_draft
+from prompt2model.prompts import messages
+from prompt2model.records import Dropped, Example, Message, Request, Source
+from prompt2model.strategies import NoOptions, Round
+from prompt2model.teacher import replies
+from prompt2model.twins import similarity
+
+NEEDS = ("text",)
+KINDS = ("classification", "generation")
+
+
+class Options(NoOptions):
+    """What a paraphrase may be like."""
+
+    most_alike: float = Field(0.5, gt=0, le=1, description="Share of common word 1- to 3-grams from which it is none.")
+    length_factor: float = Field(2.0, ge=1, description="How many times longer or shorter it may be than the input.")
+
+
+def write(round: Round) -> Iterator[Example | Dropped]:
+    """Paraphrases of the user's examples and of the rows that have been kept, all of them as often."""
+    if not round.pool:
+        yield Dropped(reason="there is no input yet to be said in other words")
+        return
+    rows = _in_turn(round)
+    requests = [draft_request(_prompt(round, row), round) for row in rows]
+    drafts: list[str | Dropped] = []
+    for row, request, reply in zip(rows, requests, replies(round.teacher, requests), strict=True):
+        draft = _sifted(read_draft(reply, request, round.task), row, round.options)
+        if isinstance(draft, Dropped):
+            yield draft
+        elif round.task.kind == "generation":
+            drafts.append(draft)
+        else:
+            yield row.model_copy(update={"input": draft, "source": _source(round, request), **_UNKNOWN})
+    yield from answered(drafts, round, "paraphrase")
+
+
+def _in_turn(round: Round) -> list[Example]:
+    """As many rows as are asked for: each of the pool once, in a random order, before any is taken again."""
+    rows: list[Example] = []
+    while len(rows) < round.count:
+        rows += round.rng.sample(round.pool, min(len(round.pool), round.count - len(rows)))
+    return rows
+
+
+def _prompt(round: Round, row: Example) -> tuple[Message, ...]:
+    language, continues = round.task.language, round.teacher.is_local
+    return messages("generate/paraphrase.j2", text=row.input, language=language, continues=continues)
+
+
+def _sifted(draft: str | Dropped, row: Example, options: Options) -> str | Dropped:
+    if isinstance(draft, Dropped):
+        return draft
+    shorter, longer = sorted((len(draft), len(row.input)))
+    if longer > options.length_factor * shorter:
+        return Dropped(reason="far longer or shorter than the input", text=f"{row.input} → {draft}")
+    if similarity(draft, row.input) >= options.most_alike:
+        return Dropped(reason="hardly changed", text=f"{row.input} → {draft}")
+    return draft
+
+
+_UNKNOWN = {"rationale": None, "probabilities": None}
+"""What was true of the input and need not be of its paraphrase."""
+
+
+def _source(round: Round, request: Request) -> Source:
+    asked = key(round.teacher.identity, request)
+    return Source(kind="teacher", name=round.teacher.name, request=asked, strategy="paraphrase")

@@ -1,0 +1,205 @@
+"""Rationales: traces that end in the right answer are kept, the others are counted, and every row gets its own."""
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from prompt2model import progress
+from prompt2model.config import GenerateConfig, SplitConfig
+from prompt2model.ledger import prompt_text
+from prompt2model.rationales import Trace, add_rationales, is_same_answer, read_trace
+from prompt2model.records import Dropped, Example, Found, Reply, Request, Source, TaskSpec
+from prompt2model.stages.generate import generate
+from prompt2model.stages.split import split
+from prompt2model.teachers.scripted import Scripted
+
+LABELS = ("toxic", "not toxic")
+COMMENTS = TaskSpec(instruction="Is the comment toxic?", kind="classification", labels=LABELS)
+SUMS = TaskSpec(instruction="Solve the problem.", output_form="a number")
+THOUGHTS = "The writer insults nobody and thanks the team"
+
+
+def row(text: str, output: str = "", kind: str = "data") -> Example:
+    return Example(input=text, output=output, source=Source(kind=kind, name="rows.csv"))
+
+
+def thought(answer: str, thoughts: str = THOUGHTS) -> str:
+    return f"{thoughts}.\nThe answer is {answer}."
+
+
+def explain(rows: list[Example], answers: list[str | Reply], task: TaskSpec = COMMENTS, traces: int = 3):
+    teacher = Scripted(answers, can=("text",))
+    teacher.is_local = False
+    return add_rationales(rows, task, teacher, traces=traces, max_tokens=100), teacher.asked
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (f"{THOUGHTS}.\nThe answer is not toxic.", "not toxic"),
+        (f"{THOUGHTS}. So the answer is: Not Toxic", "not toxic"),
+        (f"{THOUGHTS}.\n\n**The final answer is: “not toxic”.**", "not toxic"),
+        (f"{THOUGHTS}. Therefore, the answer is **not toxic**.\n\nI hope this helps!", "not toxic"),
+        (f"At first the answer is toxic, one thinks. {THOUGHTS}.\nThe answer is not toxic.", "not toxic"),
+        (f"{THOUGHTS}.\n#### not toxic", "not toxic"),
+    ],
+)
+def test_a_trace_is_read_as_thoughts_and_a_label(text, answer):
+    trace = read_trace(Reply(text=text), LABELS)
+    assert isinstance(trace, Trace)
+    assert trace.answer == answer
+    assert trace.thoughts.endswith(THOUGHTS + ".")
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (Reply(text=THOUGHTS), "ends in no answer"),
+        (Reply(text=THOUGHTS, finish="length"), "cut off"),
+        (Reply(text=f"{THOUGHTS}. The answer is hard to tell."), "ends in no label"),
+        (Reply(text="The answer is toxic."), "gives no reason"),
+        (Reply(finish="failed", failure="time-out"), "time-out"),
+        (Reply(finish="filtered"), "the teacher's reply was filtered"),
+    ],
+)
+def test_what_is_no_trace_is_dropped_with_its_reason(reply, reason):
+    trace = read_trace(reply, LABELS)
+    assert isinstance(trace, Dropped)
+    assert trace.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "expected"),
+    [
+        ("Paris", "paris", True),
+        ("Paris", "Paris.", True),
+        ("in Paris", "Paris", False),
+        ("$1,000", "1000", True),
+        ("42 apples", "42", True),
+        ("42.0", "42", True),
+        ("-3", "3", False),
+        ("21", "4 * 6 = 24, and 24 - 3 = 21.\n#### 21", True),
+        ("24", "4 * 6 = 24, and 24 - 3 = 21.\n#### 21", False),
+        ("no number", "21", False),
+        ("xs[2:3]", "xs[1:3]", False),
+        ("xs.sort(reverse=True)", "xs.sort(reverse=True)", True),
+    ],
+)
+def test_an_answer_is_compared_as_text_or_by_its_last_number(answer, truth, expected):
+    assert is_same_answer(answer, truth) is expected
+
+
+def test_a_row_keeps_the_first_trace_that_reaches_its_answer():
+    found, asked = explain([row("Thanks all!", "not toxic")], [thought("toxic"), thought("not toxic")])
+    assert found.rows == [row("Thanks all!", "not toxic").model_copy(update={"rationale": THOUGHTS + "."})]
+    assert found.dropped == {"another answer": 1}
+    assert len(asked) == 2
+
+
+def test_only_rows_without_a_right_trace_are_asked_about_again():
+    rows = [row("Thanks all!", "not toxic"), row("Go away.", "toxic")]
+    found, asked = explain(rows, [thought("not toxic"), thought("not toxic"), thought("toxic")])
+    assert ["Thanks" in prompt_text(request) for request in asked] == [True, False, False]
+    assert [one.rationale is not None for one in found.rows] == [True, True]
+
+
+def test_a_row_that_no_trace_gets_right_stays_as_it_is():
+    found, asked = explain([row("Go away.", "toxic")], [thought("not toxic"), "Hm.", thought("not toxic")])
+    assert found.rows == [row("Go away.", "toxic")]
+    assert found.dropped == {"another answer": 2, "ends in no answer": 1}
+    assert len(asked) == 3
+
+
+def test_a_row_without_an_answer_gets_that_of_most_traces():
+    answers = [thought("12", "I guess it may be"), thought("21", "24 eggs less 3 are 21"), thought("21.0", "6 * 4 - 3")]
+    found, asked = explain([row("Eggs?")], answers, SUMS)
+    assert (found.rows[0].output, found.rows[0].rationale) == ("21", "24 eggs less 3 are 21.")
+    assert found.dropped == {"another answer": 1, "more than needed": 1}
+    assert len(asked) == 3
+
+
+def test_a_row_that_is_explained_already_is_not_asked_about():
+    known = row("Go away.", "toxic").model_copy(update={"rationale": "It is rude."})
+    found, asked = explain([known], [])
+    assert (found.rows, asked) == ([known], [])
+
+
+def test_the_traces_of_a_row_are_different_requests_and_the_same_again_with_the_same_seed():
+    runs = [explain([row("Go away.", "toxic")], ["Hm."] * 3)[1] for _ in range(2)]
+    assert runs[0] == runs[1]
+    assert len({request.seed for request in runs[0]}) == 3
+    assert all(request.temperature > 0 for request in runs[0])
+
+
+def test_the_teacher_is_told_the_labels_and_not_the_answer():
+    teacher = Scripted(["Hm."], can=("text",))
+    teacher.is_local = False
+    add_rationales([row("Go away.", "toxic")], COMMENTS, teacher, traces=1, max_tokens=100)
+    system, user = teacher.asked[0].messages
+    assert "toxic, not toxic" in system.content
+    assert user.content == "Go away."
+
+
+def test_a_local_teacher_that_forgets_to_answer_is_led_back_to_the_question():
+    def wanders(request: Request) -> str | Reply:
+        if request.choices:
+            return "toxic" if "rude" in prompt_text(request) else "not toxic"
+        return Reply(text=f"{THOUGHTS}, which is rude. And then there", finish="length")
+
+    teacher = Scripted(wanders)
+    found = add_rationales([row("Go away.", "toxic")], COMMENTS, teacher, traces=2, max_tokens=100)
+    assert [one.rationale for one in found.rows] == [f"{THOUGHTS}, which is rude."]
+    thinking, concluding = teacher.asked
+    assert concluding.messages[-1].content.endswith("which is rude.\nThe answer is")
+    assert (thinking.choices, concluding.choices) == ((), LABELS)
+
+
+def test_a_local_teacher_without_likelihoods_writes_the_answer_at_its_end():
+    teacher = Scripted(["24 eggs less 3 are 21.", "21 eggs"], can=("text",))
+    found = add_rationales([row("Eggs?", "21")], SUMS, teacher, traces=1, max_tokens=100)
+    assert found.rows[0].rationale == "24 eggs less 3 are 21."
+    assert found.dropped == {}
+
+
+def write_or_think(request: Request) -> str:
+    """Writes inputs, judges them, and thinks aloud; every tenth trace goes wrong."""
+    asked = prompt_text(request)
+    if request.choices:
+        return "toxic" if "rude" in asked else "not toxic"
+    if "think step by step" in asked:
+        label = "toxic" if ("rude" in asked) == (request.seed % 10 > 0) else "not toxic"
+        return thought(label, f"The tone of number {request.seed} decides it")
+    label = max(LABELS, key=lambda label: asked.rfind(f"Label: {label}\n"))
+    return ("rude " if label == "toxic" else "kind ") + " ".join(f"w{request.seed}x{place}" for place in range(6))
+
+
+def test_written_and_given_rows_carry_their_rationales_to_all_sides_of_the_split():
+    given = tuple(row(f"rude words {n} {n * 7} {n * 13}", "toxic") for n in range(30))
+    task = COMMENTS.model_copy(update={"examples": (row("kind words about it", "not toxic", kind="user"),)})
+    found = Found(base="a/base", examples=given)
+    made = generate(task, found, GenerateConfig(count=20, rationales=3), teacher=Scripted(write_or_think), seed=1)
+    assert [one.input for one in made.explained] == [one.input for one in (*task.examples, *given)]
+    assert made.dropped_traces["another answer"] > 0
+    assert "another answer" not in made.dropped
+    splits = split(task, found, made, SplitConfig())
+    rows = (*splits.train, *splits.validation, *splits.test)
+    assert len(rows) == 51
+    assert all(one.rationale for one in rows)
+
+
+def test_given_rows_are_explained_when_nothing_is_to_be_written():
+    found = Found(base="a/base", examples=(row("rude words", "toxic"),))
+    with progress.show(Console(file=StringIO())):
+        made = generate(COMMENTS, found, GenerateConfig(count=0, rationales=5), teacher=Scripted(write_or_think))
+    assert made.examples == ()
+    assert made.explained[0].rationale
+    assert made.spent.requests >= 1
+
+
+def test_no_rationales_are_asked_for_by_default():
+    teacher = Scripted(write_or_think)
+    found = Found(base="a/base", examples=(row("rude words", "toxic"),))
+    made = generate(COMMENTS, found, GenerateConfig(count=10), teacher=teacher)
+    assert (made.explained, made.dropped_traces) == ((), {})
+    assert not any("think step by step" in prompt_text(request) for request in teacher.asked)
