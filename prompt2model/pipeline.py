@@ -128,8 +128,6 @@ class _Building:
             lambda: self._write(task, found),
             (task, found.examples, config.generate, self.teacher_name, seed, *self._looked_at),
         )
-        if self.makes and made.examples:
-            Run(self.folder).write_data_page()
         splits = self._once(
             "split",
             Splits,
@@ -180,7 +178,7 @@ class _Building:
             return Made(statement="Nothing was to be written.")
         looked_at = dict(self._looked_at)
         test = read_rows(looked_at["test"], task, RetrieveConfig()).examples if looked_at.get("test") else ()
-        return generate(
+        made = generate(
             task,
             found,
             self.config.generate,
@@ -189,6 +187,8 @@ class _Building:
             marks=looked_at.get("marks", ()),
             seed=self.config.seed,
         )
+        data_report.write_page(self.folder, task, made)
+        return made
 
     @cached_property
     def _looked_at(self) -> tuple[tuple[str, Any], ...]:
@@ -313,9 +313,7 @@ class Run:
 
     def write_data_page(self) -> Path:
         """`data.html` in the run's folder: what the teacher wrote."""
-        page = self.folder / "data.html"
-        page.write_text(data_report.html(self.task, self.made), encoding="utf-8")
-        return page
+        return data_report.write_page(self.folder, self.task, self.made)
 
     def write_page(self) -> Path:
         """`report.html` in the run's folder."""
