@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prompt2model.config import Config as Config
     from prompt2model.config import load_config as load_config
-    from prompt2model.pipeline import Run as Run
     from prompt2model.pipeline import build as build
+    from prompt2model.run import Run as Run
     from prompt2model.stages.evaluate import evaluate as evaluate
     from prompt2model.stages.export import export as export
     from prompt2model.stages.generate import generate as generate
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Config": "config",
-    "Run": "pipeline",
+    "Run": "run",
     "Trained": "trained",
     "build": "pipeline",
     "evaluate": "stages.evaluate",

@@ -6,9 +6,10 @@ from pathlib import Path
 from prompt2model import store
 from prompt2model.config import Config
 from prompt2model.errors import DataError
-from prompt2model.pipeline import Run, needs_in_training, stage_key
+from prompt2model.pipeline import needs_in_training, stage_key
 from prompt2model.records import Artifact, Example, Report, Splits, Student
 from prompt2model.rows import read_rows
+from prompt2model.run import Run
 from prompt2model.stages.evaluate import evaluate
 from prompt2model.stages.export import export
 from prompt2model.teacher import Teacher

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
@@ -76,6 +77,13 @@ def html(task: TaskSpec, made: Made, *, seed: int = 0) -> str:
         kept=_sample(made.examples, SHOWN_ROWS, seed),
         rejected=_sample(made.rejected, SHOWN_ROWS, seed),
     )
+
+
+def write_page(folder: Path, task: TaskSpec, made: Made) -> Path:
+    """The page as `data.html` in the folder."""
+    page = folder / "data.html"
+    page.write_text(html(task, made), encoding="utf-8")
+    return page
 
 
 def distinct(texts: Sequence[str], n: int) -> float:

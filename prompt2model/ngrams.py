@@ -27,7 +27,7 @@ class Position(NamedTuple):
 
 
 class NGrams:
-    """An index over texts, made once: 12 bytes a word."""
+    """An index over texts, made once: 8 bytes a word, and the words."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         self._numbers: dict[str, int] = {}

@@ -2,25 +2,24 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from prompt2model import accounts, data_report, prompts, registry, report, store
+from prompt2model import accounts, data_report, prompts, registry, store
 from prompt2model.config import Config, RetrieveConfig, load_config
 from prompt2model.description import read_description
-from prompt2model.errors import ConfigError, RunError
+from prompt2model.errors import ConfigError
 from prompt2model.marks import FILE as MARKS
 from prompt2model.marks import read_marks
 from prompt2model.methods import open_method, without_white_box
 from prompt2model.records import Artifact, Found, Made, Record, Report, Splits, Student, TaskSpec
 from prompt2model.rows import read_rows
+from prompt2model.run import Run
 from prompt2model.settings import as_toml
 from prompt2model.stages.evaluate import evaluate
 from prompt2model.stages.export import export
@@ -30,7 +29,6 @@ from prompt2model.stages.retrieve import retrieve
 from prompt2model.stages.split import split
 from prompt2model.teacher import Teacher
 from prompt2model.teachers import check_teacher, choose_teacher, open_teacher
-from prompt2model.trained import Trained
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +54,7 @@ def build(
     until: str = "export",
     listener: Listener = lambda stage, record: None,
     **flags: Any,
-) -> "Run":
+) -> Run:
     """A model for the task, and the evidence for it, in the folder `out`.
 
     `description` is a sentence, a file, or "-" for standard input. Settings come from `config`, or from `flags` as in
@@ -68,7 +66,7 @@ def build(
     text = read_description(description, max_characters=config.parse.max_characters)
     _check_names(config)
     folder = store.open_run(Path(out) if out else default_folder(text)).resolve()
-    with _alone(folder):
+    with store.alone(folder):
         (folder / "settings.toml").write_text(as_toml(config), encoding="utf-8")
         with suppress(_Stop):
             _Building(folder, text, config, listener, until).run()
@@ -128,8 +126,6 @@ class _Building:
             lambda: self._write(task, found),
             (task, found.examples, config.generate, self.teacher_name, seed, *self._looked_at),
         )
-        if self.makes and made.examples:
-            Run(self.folder).write_data_page()
         splits = self._once(
             "split",
             Splits,
@@ -181,7 +177,7 @@ class _Building:
             return Made(statement="Nothing was to be written.")
         looked_at = dict(self._looked_at)
         test = read_rows(looked_at["test"], task, RetrieveConfig()).examples if looked_at.get("test") else ()
-        return generate(
+        made = generate(
             task,
             found,
             config,
@@ -190,6 +186,8 @@ class _Building:
             marks=looked_at.get("marks", ()),
             seed=self.config.seed,
         )
+        data_report.write_page(self.folder, task, made)
+        return made
 
     @cached_property
     def _looked_at(self) -> tuple[tuple[str, Any], ...]:
@@ -243,91 +241,6 @@ def stage_key(stage: str, depends_on: Any) -> Any:
     return (version("prompt2model"), written, depends_on)
 
 
-@dataclass(frozen=True)
-class Run:
-    """A finished run: its records, its student, its report. `Run(folder)` opens one again."""
-
-    folder: Path
-
-    @cached_property
-    def task(self) -> TaskSpec:
-        return store.read(self.folder, "parse", TaskSpec)
-
-    @cached_property
-    def found(self) -> Found:
-        return store.read(self.folder, "retrieve", Found)
-
-    @cached_property
-    def made(self) -> Made:
-        return store.read(self.folder, "generate", Made)
-
-    @cached_property
-    def splits(self) -> Splits:
-        return store.read(self.folder, "split", Splits)
-
-    @cached_property
-    def trained(self) -> Student:
-        return store.read(self.folder, "train", Student)
-
-    @cached_property
-    def report(self) -> Report:
-        return store.read(self.folder, "evaluate", Report)
-
-    @cached_property
-    def artifact(self) -> Artifact:
-        return store.read(self.folder, "export", Artifact)
-
-    @property
-    def ledger(self) -> list[accounts.Entry]:
-        """What the teacher was asked and has cost, stage by stage."""
-        return accounts.entries(self.folder)
-
-    @cached_property
-    def dataset(self) -> Any:
-        """The rows as a `datasets.DatasetDict`, to look through, to convert or to push."""
-        from datasets import Dataset, DatasetDict  # seconds to import
-
-        sides = {"train": self.splits.train, "validation": self.splits.validation, "test": self.splits.test}
-        return DatasetDict(
-            {
-                side: Dataset.from_dict(
-                    {
-                        "input": [row.input for row in rows],
-                        "output": [row.output for row in rows],
-                        "source": [f"{row.source.kind}: {row.source.name}" for row in rows],
-                    }
-                )
-                for side, rows in sides.items()
-            }
-        )
-
-    @cached_property
-    def student(self) -> Trained:
-        """Call it: `run.student("text")`, `run.student(["one", "two"])`."""
-        return Trained(self.folder)
-
-    def html(self) -> str:
-        """The report as a page."""
-        return report.html(
-            self.report, found=self.found, made=self.made, splits=self.splits, student=self.trained, run=self.folder
-        )
-
-    def write_data_page(self) -> Path:
-        """`data.html` in the run's folder: what the teacher wrote."""
-        page = self.folder / "data.html"
-        page.write_text(data_report.html(self.task, self.made), encoding="utf-8")
-        return page
-
-    def write_page(self) -> Path:
-        """`report.html` in the run's folder."""
-        page = self.folder / "report.html"
-        page.write_text(self.html(), encoding="utf-8")
-        return page
-
-    def _repr_html_(self) -> str:
-        return self.html()
-
-
 def _check_names(config: Config) -> None:
     """Every plug-in that is named exists: said before anything is run, written or paid for."""
     check_teacher(config.teacher, config.teacher_options)
@@ -346,17 +259,3 @@ def _check_names(config: Config) -> None:
         for name in asked:
             if name != "auto":
                 registry.load(family, name.partition(":")[0])  # a strategy's weight may follow
-
-
-@contextmanager
-def _alone(run: Path) -> Iterator[None]:
-    """Keeps a second process out of the run."""
-    lock = FileLock(run / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise RunError(f"Another process is working on {run}.", hint="Wait for it, or choose another --out.") from error
-    try:
-        yield
-    finally:
-        lock.release()

@@ -30,8 +30,7 @@ FLOORS = (
     " labels quoted servers accounts",
     # 3
     "description answers student_prompt memory decoding heads supply catalogue chat columns lines model_card filters"
-    " embeddings"
-    " strategies teachers settings recipe",
+    " strategies teachers settings recipe embeddings",
     # 4
     "drafts answering rationales student notations patience rows data_report batch_api",
     # 5: what a training method has at hand, the trained student as it is called, what this machine can do with it
@@ -39,7 +38,7 @@ FLOORS = (
     # 6: plug-ins, and the training loop
     "teachers.* methods.* strategies.* filters.* metrics.* exporters.* training",
     # 7
-    "stages.*",
+    "stages.* run",
     # 8
     "pipeline rehearsal",
     # 9: around the pipeline: what it would do, one of its stages made again; and what commands share

@@ -18,8 +18,8 @@ from command import Caller, Said, quick, sentences, write_script
 from prompt2model import registry
 from prompt2model.accounts import total
 from prompt2model.cli import COMMANDS, routed, run
-from prompt2model.pipeline import Run
 from prompt2model.records import Example, Report, TaskSpec
+from prompt2model.run import Run
 
 TASK = "Classify a film as positive or negative."
 STAGES = ("parse", "retrieve", "generate", "split", "train", "evaluate", "export")

@@ -9,9 +9,11 @@ from random import Random
 
 import numpy as np
 import pytest
+from command import sentences, write_script
 
-from prompt2model import charts, data_report, marks, store
+from prompt2model import charts, data_report, marks, pipeline, store
 from prompt2model.cli import run as call
+from prompt2model.config import load_config
 from prompt2model.errors import DataError
 from prompt2model.marks import Mark
 from prompt2model.records import Dropped, Example, Made, Source, Spent, TaskSpec
@@ -171,3 +173,37 @@ def test_a_person_marks_rows_at_a_terminal(run):
     found = marks.read_marks(run / marks.FILE)
     assert [one.accepted for one in found] == [True, False]
     assert {one.input for one in found} <= {one.input for one in MADE.examples}
+
+
+# in a run
+
+
+def test_a_run_gives_the_filters_its_test_rows_and_leaves_the_page(tmp_path, tiny_decoder):
+    texts = sentences(400)
+    test = tmp_path / "test.jsonl"
+    test.write_text("".join(f"{json.dumps({'input': text, 'output': 'good'})}\n" for text in texts[:5]))
+    built = pipeline.build(
+        "Classify the text as good or bad.",
+        out=tmp_path / "run",
+        until="generate",
+        teacher=write_script(tmp_path / "answers.jsonl"),
+        retrieve__hub="off",
+        retrieve__base=str(tiny_decoder),
+        split__test_data=str(test),
+        generate__count=20,
+        generate__filters=["contamination"],
+    )
+    assert built.made.dropped["near twin of a test row"] == 5
+    assert not {row.input for row in built.made.examples} & set(texts[:5])
+    assert (built.folder / "data.html").is_file()
+
+
+def test_marks_make_a_run_write_again_only_where_the_critic_is_named(tmp_path):
+    looked_at = []
+    for filters in (("critic",), ("format",)):
+        for known in ([], [mark("a", True)]):
+            (tmp_path / marks.FILE).unlink(missing_ok=True)
+            marks.add_marks(tmp_path, known)
+            config = load_config(generate__filters=filters)
+            looked_at.append(pipeline._Building(tmp_path, "text", config, lambda stage, record: None)._looked_at)
+    assert looked_at == [(("marks", []),), (("marks", [mark("a", True)]),), (), ()]

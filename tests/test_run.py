@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from prompt2model import store
-from prompt2model.pipeline import Run
 from prompt2model.records import Example, Source, Splits
+from prompt2model.run import Run
 
 
 def test_the_rows_of_a_run_are_a_dataset(tmp_path: Path) -> None:

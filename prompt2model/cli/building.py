@@ -12,8 +12,8 @@ from prompt2model.description import read_description
 from prompt2model.errors import RunError
 
 if TYPE_CHECKING:
-    from prompt2model.pipeline import Run
     from prompt2model.planning import Plan
+    from prompt2model.run import Run
 
 DryRun = Annotated[
     bool,

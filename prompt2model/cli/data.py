@@ -24,10 +24,11 @@ def data(
     quiet: o.Quiet = False,
 ) -> None:
     """Show what the teacher wrote in numbers, and write data.html: plots, kept and dropped rows."""
-    from prompt2model import data_report, pipeline, show
+    from prompt2model import data_report, show
     from prompt2model.cli.telling import short
+    from prompt2model.run import Run
 
-    screen, opened = Screen(quiet=quiet), pipeline.Run(run)
+    screen, opened = Screen(quiet=quiet), Run(run)
     found, page = data_report.figures(opened.task, opened.made), opened.write_data_page()
     screen.print_json(dataclasses.asdict(found)) if as_json else screen.print(show.data_table(found))
     screen.say(f"\nThe whole story: {short(page.resolve())}")
@@ -48,9 +49,10 @@ def mark(
 
     Rows are shown in random order, each of them once. The same command again goes on with the next.
     """
-    from prompt2model import marks, pipeline
+    from prompt2model import marks
+    from prompt2model.run import Run
 
-    screen, opened = Screen(quiet=quiet), pipeline.Run(run)
+    screen, opened = Screen(quiet=quiet), Run(run)
     rows = opened.made.examples
     if file:
         given = marks.read_marks(file)

@@ -16,9 +16,9 @@ from prompt2model.description import read_description
 from prompt2model.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
-    from prompt2model.pipeline import Run
     from prompt2model.planning import Step
     from prompt2model.records import Student
+    from prompt2model.run import Run
 
 
 def train(
@@ -75,12 +75,13 @@ def evaluate(
     quiet: o.Quiet = False,
 ) -> None:
     """Measure a run's student beside the majority answer, its base model and its teacher."""
-    from prompt2model import again, pipeline
+    from prompt2model import again
     from prompt2model.cli.consent import accept_cost
     from prompt2model.cli.telling import print_report, resumable
+    from prompt2model.run import Run
 
     settings = o.configured(config or again.settings_of(run), set_, teacher=teacher, budget_usd=budget, seed=seed)
-    screen, opened = Screen(quiet=quiet), pipeline.Run(run)
+    screen, opened = Screen(quiet=quiet), Run(run)
     _ = opened.trained  # an unfinished run is refused before anybody is asked about money
     if settings.evaluate.teacher:
         accept_cost(settings, lambda: [_measuring(opened, settings)], screen, yes=yes)
@@ -121,10 +122,11 @@ def show_report(
     quiet: o.Quiet = False,
 ) -> None:
     """Show a run's table, and write report.html: examples, curves, mistakes."""
-    from prompt2model import pipeline, report
+    from prompt2model import report
     from prompt2model.cli.telling import print_report, short
+    from prompt2model.run import Run
 
-    screen, opened = Screen(quiet=quiet), pipeline.Run(run)
+    screen, opened = Screen(quiet=quiet), Run(run)
     measured, page = opened.report, opened.write_page()
     if as_json:
         screen.print_json(measured)

@@ -11,7 +11,7 @@ KINDS = ("classification", "generation")
 LOOKS_AT = ()
 
 UNLIKELY = 0.01
-"""Below it, a text is not in the task's language. Of 5,700 English inputs by people, down to two words, none is."""
+"""Below it, a text is not in the task's language. Of 5,700 English inputs by people, down to one word, none is."""
 
 
 def sift(candidates: Sequence[Example], sieve: Sieve) -> list[Example | Dropped]:
