@@ -2,20 +2,18 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from prompt2model import accounts, data_report, prompts, registry, report, store
 from prompt2model.config import Config, RetrieveConfig, load_config
 from prompt2model.description import read_description
-from prompt2model.errors import ConfigError, RunError
+from prompt2model.errors import ConfigError
 from prompt2model.marks import FILE as MARKS
 from prompt2model.marks import read_marks
 from prompt2model.methods import open_method, without_white_box
@@ -67,7 +65,7 @@ def build(
     text = read_description(description, max_characters=config.parse.max_characters)
     _check_names(config)
     folder = store.open_run(Path(out) if out else default_folder(text)).resolve()
-    with _alone(folder):
+    with store.alone(folder):
         (folder / "settings.toml").write_text(as_toml(config), encoding="utf-8")
         with suppress(_Stop):
             _Building(folder, text, config, listener, until).run()
@@ -344,17 +342,3 @@ def _check_names(config: Config) -> None:
         for name in asked:
             if name != "auto":
                 registry.load(family, name)
-
-
-@contextmanager
-def _alone(run: Path) -> Iterator[None]:
-    """Keeps a second process out of the run."""
-    lock = FileLock(run / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise RunError(f"Another process is working on {run}.", hint="Wait for it, or choose another --out.") from error
-    try:
-        yield
-    finally:
-        lock.release()

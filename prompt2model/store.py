@@ -4,10 +4,12 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
 from prompt2model.errors import RunError
@@ -36,6 +38,20 @@ def open_run(folder: Path) -> Path:
             hint="Free some space, or choose another disk with --out.",
         )
     return folder
+
+
+@contextmanager
+def alone(run: Path) -> Iterator[None]:
+    """Keeps a second process out of the run."""
+    lock = FileLock(run / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise RunError(f"Another process is working on {run}.", hint="Wait for it, or choose another --out.") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def once(run: Path, stage: str, record: type[R], make: Callable[[], R], *, depends_on: Any) -> R:
