@@ -17,6 +17,10 @@ from prompt2model.errors import TeacherError
 REFUSALS_FOR_ALL = 3
 """From so many in a row on, a wait that the server asks for holds for every request."""
 
+LONGEST_PAUSE_SECONDS = 30.0
+GIVE_UP_AFTER = 8
+"""So many requests failing in a row mean that the others would fail too."""
+
 
 class Options(Settings):
     """How a server is asked, and when it is given up."""
@@ -41,11 +45,6 @@ class Options(Settings):
     )
     logprobs: bool = Field(False, description="Whether the server tells the likelihoods of its first token.")
     batch: bool = Field(False, description="Use the provider's Batch API: half the price, up to a day.")
-
-
-LONGEST_PAUSE_SECONDS = 30.0
-GIVE_UP_AFTER = 8
-"""So many requests failing in a row mean that the others would fail too."""
 
 
 class Health:
