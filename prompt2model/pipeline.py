@@ -16,7 +16,7 @@ from prompt2model import prompts, registry, report, store
 from prompt2model.config import Config, load_config
 from prompt2model.description import read_description
 from prompt2model.errors import ConfigError, RunError
-from prompt2model.methods import open_method, without_white_box
+from prompt2model.methods import check_suits, open_method, without_white_box
 from prompt2model.records import Artifact, Found, Made, Record, Report, Splits, Student, TaskSpec
 from prompt2model.settings import as_toml
 from prompt2model.stages.evaluate import evaluate
@@ -112,6 +112,7 @@ class _Building:
             lambda: parse(self.text, config.parse, teacher=self._helper()),
             (self.text, config.parse),
         )
+        check_suits(*open_method(config.train.method, config.train.options), task)
         found = self._once(
             "retrieve",
             Found,

@@ -10,6 +10,7 @@ from prompt2model import weights
 from prompt2model.catalogue import builtin_models
 from prompt2model.config import Config
 from prompt2model.ledger import IN_FLIGHT, price, price_line
+from prompt2model.methods import check_suits, open_method
 from prompt2model.pipeline import read_back
 from prompt2model.questions import answer_request, question
 from prompt2model.records import Found, Made, Record, Splits, TaskSpec
@@ -203,7 +204,7 @@ class _Planning:
 
     def parsing(self) -> Step:
         self.teacher.asked.clear()
-        _ = self.task
+        check_suits(*open_method(self.config.train.method, self.config.train.options), self.task)
         return self._taught("parse", "reads the description", self._helping())
 
     def retrieving(self) -> Step:

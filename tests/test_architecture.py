@@ -20,7 +20,8 @@ MODULES = {
 
 FLOORS = (
     # 0: stand on nothing of ours
-    "errors home records cells deadline spelling language vocabulary matching twins charts losses progress optimiser",
+    "errors home records cells deadline spelling language vocabulary matching twins charts losses progress optimiser"
+    " conclusion",
     # 1: one thing each, on records and errors
     "registry teacher prompts store streams shards pairs bootstrap checkpoints hub_cards skills conversion asks"
     " choices metrics exporters stages",
