@@ -62,7 +62,6 @@ class Dropped(Record):
     reason: str
     """A few words that are the same for every row dropped for this reason; they are counted."""
     text: str = ""
-    """What was dropped, for the report."""
 
 
 # Talking to a teacher
@@ -97,7 +96,7 @@ class Reply(Record):
 
     text: str = ""
     logprobs: tuple[float, ...] = ()
-    """Natural logarithms, one for each choice of the request, in its order."""
+    """One for each choice of the request, in its order; natural."""
     finish: Literal["stop", "length", "filtered", "failed"] = "stop"
     failure: str = ""
     """Why there is no text: a few words that are the same for all requests failing for this reason."""
@@ -117,12 +116,10 @@ class Spent(Record):
     seconds: float = 0.0
 
     def __add__(self, other: "Spent") -> "Spent":
-        mine, theirs = self.model_dump(), other.model_dump()
-        return Spent(**{key: mine[key] + theirs[key] for key in mine})
+        return Spent(**{key: value + getattr(other, key) for key, value in self})
 
     def __sub__(self, other: "Spent") -> "Spent":
-        mine, theirs = self.model_dump(), other.model_dump()
-        return Spent(**{key: mine[key] - theirs[key] for key in mine})
+        return Spent(**{key: value - getattr(other, key) for key, value in self})
 
 
 # parse
@@ -342,9 +339,6 @@ class Report(Record):
     measured: tuple[Measured, ...]
     predictions: tuple[Prediction, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-# export
 
 
 class Artifact(Record):
