@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prompt2model import progress
+from prompt2model.conclusion import answer_in
 from prompt2model.questions import answer_request
 from prompt2model.records import Message, Reply, TaskSpec
 from prompt2model.teacher import Teacher
@@ -16,11 +17,11 @@ class Answer:
     """One answer to the task, or the reason why there is none."""
 
     text: str
-    """For a classification a label, or the text as it came when it names no label or several."""
+    """For a classification a label; the text as it came when it names no label or several, or comes to no answer."""
     probability: float | None = None
     """Of the answer, among all labels; none where the model only writes."""
     is_readable: bool = True
-    """Whether the text is a label; always so when the task is not a classification."""
+    """Whether the text comes to an answer and, in a classification, that is a label."""
     failure: str = ""
     tokens: int = 0
     """Read and written."""
@@ -38,7 +39,7 @@ def ask(
     found: dict[int, Answer] = {}
     with progress.task(what, total=len(requests)) as advance:
         for group in teacher.answer(requests):
-            found.update((index, _read(reply, requests[index].choices, task.labels)) for index, reply in group)
+            found.update((index, _read(reply, requests[index].choices, task)) for index, reply in group)
             advance(len(group))
     return [found[index] for index in range(len(requests))]
 
@@ -60,16 +61,17 @@ def softmax(logprobs: Sequence[float]) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-def _read(reply: Reply, choices: Sequence[str], labels: Sequence[str]) -> Answer:
+def _read(reply: Reply, choices: Sequence[str], task: TaskSpec) -> Answer:
     tokens = reply.tokens_in + reply.tokens_out
     if reply.finish in ("failed", "filtered"):
         return Answer("", failure=reply.failure or reply.finish, tokens=tokens, cached=reply.cached)
     if choices:
         probability, text = max(zip(softmax(reply.logprobs), choices, strict=True), key=lambda pair: pair[0])
         return Answer(text, probability=probability, tokens=tokens, cached=reply.cached)
-    label = read_label(reply.text, labels) if labels else None
-    text = label if label is not None else reply.text.strip()
-    return Answer(text, is_readable=not labels or label is not None, tokens=tokens, cached=reply.cached)
+    found = answer_in(reply.text, task.answer_after) if task.answer_after else reply.text.strip()
+    answer = read_label(found, task.labels) if found is not None and task.labels else found
+    text = reply.text.strip() if answer is None else answer
+    return Answer(text, is_readable=answer is not None, tokens=tokens, cached=reply.cached)
 
 
 def _folded(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Which columns of a table are the task's input and output: as named, or by their names, or by what is in them."""
+"""Which columns of a table are the task's input, output and rationale: as named, or by their names, or by what is in them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -61,11 +61,14 @@ class Columns:
     inputs: tuple[str, ...]
     output: str
     """Empty where one column holds whole conversations."""
+    rationale: str = ""
+    """Empty where no column holds reasons for the output."""
 
     def shown(self) -> dict[str, str]:
         """For the person: what is read as input and what as output."""
         if self.output:
-            return {"input": " + ".join(self.inputs), "output": self.output}
+            reasons = {"rationale": self.rationale} if self.rationale else {}
+            return {"input": " + ".join(self.inputs), "output": self.output, **reasons}
         return {"input": f"{self.inputs[0]} (user)", "output": f"{self.inputs[0]} (assistant)"}
 
 
@@ -82,7 +85,8 @@ def choose(rows: Sequence[Mapping[str, Any]], task: TaskSpec, config: RetrieveCo
     output = outputs[0] if outputs else _output(sample, task, inputs)
     inputs = inputs or (_inputs(sample, task, output) if output else ())
     if inputs and output:
-        return Columns(inputs, output)
+        left = [column for column in sample.columns if column not in (*inputs, output)]
+        return Columns(inputs, output, _only(column for column in left if role(column) == "rationale"))
     raise DataError(
         f"It is not clear which columns of {name} are input and output: {', '.join(sample.columns)}. "
         f"The first row: {short(dict(rows[0]))}",

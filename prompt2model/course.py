@@ -1,12 +1,14 @@
 """What a method has at hand while it makes rows and losses: the task, the student's codec, a teacher, its options."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from prompt2model.batches import Batch, Codec
+from prompt2model.answers import read_label
+from prompt2model.batches import Batch, Codec, Lesson
+from prompt2model.conclusion import conclusion, is_same_answer
 from prompt2model.errors import ConfigError
 from prompt2model.heads import ending
 from prompt2model.losses import Ending
@@ -56,9 +58,39 @@ def writing_teacher(course: Course) -> Teacher:
     return course.writer
 
 
+def with_sound_rationales(examples: Sequence[Example], task: TaskSpec) -> Prepared:
+    """The examples, their rationales without the sentence that gives the answer; one that gives another is taken out.
+
+    A rationale that gives no answer cannot be judged, and stays.
+    """
+    kept, wrong = [], 0
+    for example in examples:
+        found = conclusion(example.rationale or "")
+        if found is not None:
+            is_right = _gives(found[1], example.output, task)
+            wrong += not is_right
+            example = example.model_copy(update={"rationale": (found[0] or None) if is_right else None})
+        kept.append(example)
+    return Prepared(kept, {"the rationale ends in another answer": wrong} if wrong else {})
+
+
+def _gives(answer: str, output: str, task: TaskSpec) -> bool:
+    return read_label(answer, task.labels) == output if task.labels else is_same_answer(answer, output)
+
+
 def asked_of_student(example: Example) -> tuple[Message, ...]:
     """The input alone: what the instruction says, the student has learned."""
     return (Message(role="user", content=example.input),)
+
+
+def label_rows(example: Example, probabilities: Mapping[str, float], course: Course) -> Lesson:
+    """A row for each label, weighed by its probability: the sum of their losses is −Σ_y p(y) log q(y), the cross
+    entropy to the whole distribution over the labels."""
+    return tuple(
+        course.codec.row(asked_of_student(example), label, max_length=course.max_length, weight=probability)
+        for label, probability in probabilities.items()
+        if probability > 0
+    )
 
 
 def asked_of_teacher(example: Example, course: Course) -> tuple[Message, ...]:

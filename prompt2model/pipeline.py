@@ -16,7 +16,7 @@ from prompt2model.description import read_description
 from prompt2model.errors import ConfigError
 from prompt2model.marks import FILE as MARKS
 from prompt2model.marks import read_marks
-from prompt2model.methods import open_method, without_white_box
+from prompt2model.methods import check_suits, open_method, without_white_box
 from prompt2model.records import Artifact, Found, Made, Record, Report, Splits, Student, TaskSpec
 from prompt2model.rows import read_rows
 from prompt2model.run import Run
@@ -114,6 +114,7 @@ class _Building:
             lambda: parse(self.text, config.parse, teacher=self._helper()),
             (self.text, config.parse),
         )
+        check_suits(*open_method(config.train.method, config.train.options), task)
         found = self._once(
             "retrieve",
             Found,

@@ -10,6 +10,7 @@ from prompt2model import weights
 from prompt2model.catalogue import builtin_models
 from prompt2model.config import Config
 from prompt2model.ledger import price, price_line
+from prompt2model.methods import check_suits, open_method
 from prompt2model.pace import FIRST
 from prompt2model.pipeline import read_back
 from prompt2model.questions import answer_request, question
@@ -217,7 +218,7 @@ class _Planning:
 
     def parsing(self) -> Step:
         self.teacher.asked.clear()
-        _ = self.task
+        check_suits(*open_method(self.config.train.method, self.config.train.options), self.task)
         return self._taught("parse", "reads the description", self._helping())
 
     def retrieving(self) -> Step:

@@ -19,8 +19,11 @@ def question(
 
 
 def answer_request(task: TaskSpec, asked: tuple[Message, ...], *, can: frozenset[str], max_tokens: int) -> Request:
-    """One row to be answered: by the likelihood of the labels where the answerer can tell it, else by greedy text."""
+    """One row to be answered: by the likelihood of the labels where the answerer can tell it, else by greedy text.
+
+    Who thinks before it answers has to write: the labels' likelihoods would be those of an answer without a thought.
+    """
     continues = asked[-1].role == "assistant"
-    if task.labels and "logprobs" in can:
+    if task.labels and "logprobs" in can and not task.answer_after:
         return Request(messages=asked, choices=task.labels, continues=continues)
     return Request(messages=asked, max_tokens=max_tokens, temperature=0.0, continues=continues)

@@ -141,6 +141,8 @@ class TaskSpec(Record):
     metric: str = "rouge_l"
     language: str = "en"
     """The ISO 639-1 code of the inputs' language."""
+    answer_after: str = ""
+    """What precedes the answer where something is written before it, as by a student that thinks; else nothing."""
     notes: tuple[str, ...] = ()
     """What was assumed, for the person to check."""
     dropped: dict[str, int] = Field(default_factory=dict)
@@ -284,9 +286,15 @@ class Student(Record):
     """The training loss of every step, in nats per counted token."""
     teacher: str = ""
     """Who taught during the training, for methods that need that."""
+    answer_after: str = ""
+    """What it writes before its answer, after a chain of thought; nothing where the answer is all that it writes."""
     dropped: dict[str, int] = Field(default_factory=dict)
     """Training rows that the method could not use, by reason."""
     notes: tuple[str, ...] = ()
+
+    def task(self, task: TaskSpec) -> TaskSpec:
+        """The task as this student answers it."""
+        return task.model_copy(update={"answer_after": self.answer_after})
 
 
 # evaluate

@@ -33,7 +33,7 @@ class Rows(Record):
 
     examples: tuple[Example, ...]
     columns: dict[str, str]
-    """What was read as `input` and as `output`."""
+    """What was read as `input`, as `output` and, where there is such a column, as `rationale`."""
     licence: str = ""
     dropped: dict[str, int] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -174,23 +174,24 @@ def _label(value: Any, names: Sequence[str] | None) -> Any:
 def _take(loaded: _Loaded, columns: Columns, task: TaskSpec) -> _Taken:
     """The rows that are examples of the task, in order, each once; the others are counted by reason."""
     pairs = [_pair(row, columns) for row in loaded.table.rows]
+    reasons = [as_text(row.get(columns.rationale)) if columns.rationale else "" for row in loaded.table.rows]
     labels = _spelled([output for _, output in pairs if output], task.labels)
     dropped: Counter[str] = Counter()
-    found: dict[tuple[str, str], Example] = {}
-    for number, (text, output) in enumerate(pairs):
+    found: dict[tuple[str, str, str], Example] = {}
+    for number, ((text, output), why) in enumerate(zip(pairs, reasons, strict=True)):
         answer = labels.get(output, "") if task.labels else output
         reason = (
             (not text and "empty input")
             or (not output and "empty output")
             or (not answer and "output is none of the labels")
-            or ((text, answer) in found and "same row again")
+            or ((text, answer, why) in found and "same row again")
         )
         if reason:
             dropped[reason] += 1
         else:
             source = Source(kind="data", name=loaded.name, row=number)
-            found[text, answer] = Example(input=text, output=answer, source=source)
-    seen = {answer for _, answer in found}
+            found[text, answer, why] = Example(input=text, output=answer, source=source, rationale=why or None)
+    seen = {answer for _, answer, _ in found}
     return _Taken(
         examples=list(found.values()),
         dropped=dropped,

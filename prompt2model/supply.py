@@ -16,6 +16,7 @@ class Block:
     rollout is learned from in `passes` passes (the inner epochs of PPO)."""
 
     steps: int = 1
+    """0: of a whole epoch."""
     passes: int = 1
 
 
@@ -43,34 +44,42 @@ class Supply:
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps in which every lesson is drawn once."""
-        return -(-len(self.lessons) // self.batch_rows) * self.block.passes
+        return self._draws * self.block.passes
+
+    @property
+    def _draws(self) -> int:
+        """Steps over the training rows in an epoch."""
+        return -(-len(self.lessons) // self.batch_rows)
+
+    @property
+    def _steps(self) -> int:
+        """Of a block, in one pass."""
+        return self.block.steps or self._draws
 
     def rows(self, step: int) -> list[Row]:
         """The rows of one optimiser step, of all processes, the shortest first."""
-        number, place = divmod(step, self.block.steps * self.block.passes)
+        number, place = divmod(step, self._steps * self.block.passes)
         if self.roll is None:
             return _flat(self._drawn(step))
         if number != self._number:
-            drawn = [
-                lesson for own in range(self.block.steps) for lesson in self._drawn(number * self.block.steps + own)
-            ]
+            drawn = [lesson for own in range(self._steps) for lesson in self._drawn(number * self._steps + own)]
             self._fresh, self._number = self.roll(drawn, number), number
-        inner, own = divmod(place, self.block.steps)
+        inner, own = divmod(place, self._steps)
         return _flat(self._shuffled(inner)[own])
 
     def _drawn(self, step: int) -> list[Lesson]:
         """The lessons of a step over the training rows; the order of an epoch depends on seed and epoch alone."""
-        epoch, place = divmod(step, -(-len(self.lessons) // self.batch_rows))
+        epoch, place = divmod(step, self._draws)
         if epoch != self._epoch[0]:
             self._epoch = epoch, _order(self.lessons, self.batch_rows, f"{self.seed}/{epoch}")
         return [self.lessons[index] for index in self._epoch[1][place]]
 
     def _shuffled(self, inner: int) -> list[list[Lesson]]:
         """The block's lessons in as many steps as it has, in another order in every pass."""
-        rows = -(-len(self._fresh) // self.block.steps)
+        rows = -(-len(self._fresh) // self._steps)
         order = _order(self._fresh, rows, f"{self.seed}/{self._number}/{inner}")
         steps = [[self._fresh[index] for index in step] for step in order]
-        return steps + [[self._fresh[0]]] * (self.block.steps - len(steps))  # where too few are left for all steps
+        return steps + [[self._fresh[0]]] * (self._steps - len(steps))  # where too few are left for all steps
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The current block, for a checkpoint: the signals as tensors, the rest as numbers."""

@@ -13,6 +13,8 @@ from prompt2model.records import Message, Student, TaskSpec
 from prompt2model.teacher import Teacher
 
 MAX_NEW_TOKENS = 256
+MAX_THOUGHT_TOKENS = 1024
+"""Of a chain of thought and the answer after it."""
 
 
 class Trained:
@@ -35,7 +37,8 @@ class Trained:
     def answers(self, inputs: Sequence[str]) -> list[Answer]:
         """Each input's answer, for a classification with its probability."""
         asked = [(Message(role="user", content=text),) for text in inputs]
-        return ask(self.task, asked, self._loaded(), max_tokens=MAX_NEW_TOKENS, what="answering")
+        most = MAX_THOUGHT_TOKENS if self.task.answer_after else MAX_NEW_TOKENS
+        return ask(self.task, asked, self._loaded(), max_tokens=most, what="answering")
 
     def _loaded(self) -> Teacher:
         """The model, loaded at the first question: torch takes seconds to import."""
@@ -50,9 +53,10 @@ def _find(folder: Path) -> tuple[Path, TaskSpec]:
     if (folder / "task.json").is_file():
         return folder, _task(folder / "task.json")
     if (folder / "train.json").is_file():
-        student = store.read(folder, "train", Student).folder
-        moved = folder / student.name  # a run's folder may have been moved since
-        return moved if moved.is_dir() else student, store.read(folder, "parse", TaskSpec)
+        student = store.read(folder, "train", Student)
+        moved = folder / student.folder.name  # a run's folder may have been moved since
+        task = student.task(store.read(folder, "parse", TaskSpec))
+        return moved if moved.is_dir() else student.folder, task
     raise RunError(
         f"{folder} holds no trained student.",
         hint="Name the folder of a finished run (its --out), or the model folder in it.",

@@ -27,16 +27,18 @@ class HeldOut:
     task: TaskSpec
     examples: Sequence[Example]
     rows: Sequence[Row]
+    thought_tokens: int = 0
+    """Of the longest text that the student learns to write before an answer."""
 
 
 def score(held_out: HeldOut, model: Any, codec: Codec, accelerator: Accelerator) -> float:
     """The task's metric, answered as the finished student will answer. Each process answers its share of the rows."""
     task = held_out.task
     rows = held_out.examples if task.labels else held_out.examples[:MAX_SCORED_TEXTS]
-    longest = max(len(codec.completion(row.output)) for row in rows)
+    most = max(len(codec.completion(row.output)) for row in rows) + held_out.thought_tokens + 8
     mine = rows[accelerator.process_index :: accelerator.num_processes]
     asked = [(Message(role="user", content=row.input),) for row in mine]
-    answers = ask(task, asked, LocalModel(model, codec, name="student"), max_tokens=longest + 8, what="validating")
+    answers = ask(task, asked, LocalModel(model, codec, name="student"), max_tokens=most, what="validating")
     pairs = gather_object([(answer.text, row.output) for answer, row in zip(answers, mine, strict=True)])
     found: float = registry.load("metrics", task.metric).compute(*map(list, zip(*pairs, strict=True)))
     return found

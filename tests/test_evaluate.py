@@ -198,7 +198,7 @@ def test_a_teacher_that_only_writes_is_read_as_a_label(look: Callable[..., Repor
     teacher = Scripted(texts, name="writer", can=("text",))
     measured = find(look(MOODS, moods(6), teacher=teacher), "teacher")
     assert score(measured, "accuracy") == pytest.approx(4 / 6)
-    assert measured.notes == ("2 of 6 answers name no label, or several; they count as wrong",)
+    assert measured.notes == ("2 of 6 answers name no answer, or several labels; they count as wrong",)
     assert all(request.temperature == 0 for request in teacher.asked)
 
 

@@ -8,12 +8,16 @@
                                               an empty one where the example is of no use
     loss(model, batch, course) -> Tensor      (), the weighted sum over the batch's counted tokens, in nats; rows of the
                                               validation lack the signals that rollouts add
+    suits(task, options) -> None              only where the method does not fit every task: raises ConfigError then
     prepare(examples, course) -> Prepared     only where the teacher adds something to the examples beforehand, or some
                                               are sorted out
     taught_by_base(options) -> bool           only where the base itself, as it is before the training, may be the
                                               teacher; then `needs` is ()
     block(options) -> Block                   only where lessons are made anew while the student learns, with:
-    rollouts(student, lessons, course, number) -> list[Lesson]    only where the method is on policy
+    rollouts(student, lessons, course, number) -> list[Lesson]    only where the method is on policy: one lesson for
+                                              each, an empty one where there is nothing to learn
+    answer_after(options) -> str              only where the student writes something before its answer: what it then
+                                              writes, and the answer after that
     shares(options) -> dict[str, float]       only where the loss has parts, by the names of `Row.part`: their shares
     rate(options) -> float                    only where the usual learning rate is wrong: what it is multiplied by
     warm_up(options) -> float                 only where epochs of seqkd come first, the best kept by validation loss
@@ -28,12 +32,20 @@ from types import ModuleType
 from typing import Any
 
 from prompt2model import registry
+from prompt2model.errors import ConfigError
+from prompt2model.records import TaskSpec
 
 
 def open_method(name: str, options: dict[str, Any]) -> tuple[ModuleType, Any]:
     """The plug-in and its options. Raises ConfigError for a method or option that does not exist, or a wrong value."""
     method = registry.load("methods", name)
     return method, registry.read_options(method, options, "train.options")
+
+
+def check_suits(method: ModuleType, options: Any, task: TaskSpec) -> None:
+    """Raises ConfigError when the method cannot learn such a task."""
+    if hasattr(method, "suits"):
+        method.suits(task, options)
 
 
 def without_white_box() -> str:

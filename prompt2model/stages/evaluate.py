@@ -143,7 +143,7 @@ class Asker:
         except (WeightsError, HubError, TeacherError) as error:
             self.notes.append(f"The base model was not measured: {error.message}")
             return
-        contender = self._asked("base", student.base, model, self._questions(model))
+        contender = self._asked("base", student.base, model, self._questions(model), self.task)
         self.base_asked = (model.identity, contender)
         yield contender
 
@@ -151,7 +151,7 @@ class Asker:
         """The student, given the input alone: the task is in its weights and its chat template."""
         model = self.connect(str(student.folder), self.config.batch_rows)
         inputs = [(Message(role="user", content=row.input),) for row in self.rows]
-        return self._asked("student", f"trained by {student.method}", model, inputs)
+        return self._asked("student", f"trained by {student.method}", model, inputs, student.task(self.task))
 
     def teacher(self, teacher: Teacher) -> Iterator[Contender]:
         """The teacher, asked as the base model is; not asked again when it is the same model."""
@@ -162,16 +162,18 @@ class Asker:
             yield replace(self.base_asked[1], who="teacher", name=teacher.name, notes=(same,))
         else:
             try:
-                yield self._asked("teacher", teacher.name, teacher, self._questions(teacher))
+                yield self._asked("teacher", teacher.name, teacher, self._questions(teacher), self.task)
             except TeacherError as error:
                 self.notes.append(f"The teacher was not measured: {error.message}")
 
     def _questions(self, model: Teacher) -> list[tuple[Message, ...]]:
         return [question(self.task, row.input, self.task.examples, can=model.can) for row in self.rows]
 
-    def _asked(self, who: Who, name: str, model: Teacher, conversations: Sequence[tuple[Message, ...]]) -> Contender:
+    def _asked(
+        self, who: Who, name: str, model: Teacher, conversations: Sequence[tuple[Message, ...]], task: TaskSpec
+    ) -> Contender:
         started = perf_counter()
-        answers = ask(self.task, conversations, model, max_tokens=self.config.max_new_tokens, what=f"asking the {who}")
+        answers = ask(task, conversations, model, max_tokens=self.config.max_new_tokens, what=f"asking the {who}")
         seconds = perf_counter() - started
         fresh = sum(not answer.cached for answer in answers)
         return Contender(who, name, answers, seconds_per_answer=seconds / fresh if fresh else 0.0)
@@ -263,7 +265,7 @@ def _answer_notes(answers: Sequence[Answer]) -> Iterator[str]:
         yield f"{count} of {len(answers)} not answered and left out: {reason}"
     unreadable = sum(not answer.is_readable for answer in answers)
     if unreadable:
-        yield f"{unreadable} of {len(answers)} answers name no label, or several; they count as wrong"
+        yield f"{unreadable} of {len(answers)} answers name no answer, or several labels; they count as wrong"
     cached = sum(answer.cached for answer in answers)
     if cached:
         yield f"{cached} of {len(answers)} answers came from the cache and are not timed"

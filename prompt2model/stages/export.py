@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from prompt2model import registry
+from prompt2model.conclusion import concluded
 from prompt2model.config import ExportConfig
 from prompt2model.errors import RunError, WeightsError
 from prompt2model.model_card import model_card
@@ -43,13 +44,13 @@ def export(
         files = [name for exporter in exporters for name in exporter.export(student.folder, draft)]
         model = _read_json(student.folder / "config.json")
         if "config.json" in files:
-            _write_json(draft / "generation_config.json", _generation_config(student.folder, splits))
+            _write_json(draft / "generation_config.json", _generation_config(student, splits))
         is_encoder_decoder = bool(model.get("is_encoder_decoder"))
         card = model_card(
             task, found, made, splits, student, report, name=folder.name, is_encoder_decoder=is_encoder_decoder
         )
         (draft / "README.md").write_text(card + "\n", encoding="utf-8")
-        (draft / "task.json").write_text(task.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        (draft / "task.json").write_text(student.task(task).model_dump_json(indent=1) + "\n", encoding="utf-8")
         names = sorted(path.relative_to(draft).as_posix() for path in draft.rglob("*") if path.is_file())
     return Artifact(folder=folder, files=tuple(names), format=", ".join(config.formats))
 
@@ -95,15 +96,19 @@ def _written_whole(folder: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _generation_config(student: Path, splits: Splits) -> dict[str, Any]:
+def _generation_config(student: Student, splits: Splits) -> dict[str, Any]:
     """How `generate` is to answer: the likeliest token each time, as long as the training rows' outputs allow."""
-    tokenizer = _tokenizer(student)
-    kept = _read_json(student / "generation_config.json") or _read_json(student / "config.json")
+    folder = student.folder
+    tokenizer = _tokenizer(folder)
+    kept = _read_json(folder / "generation_config.json") or _read_json(folder / "config.json")
     ends = {
         name: kept[name] for name in ("bos_token_id", "decoder_start_token_id", "forced_bos_token_id") if name in kept
     }
     end = kept.get("eos_token_id", tokenizer.eos_token_id)
-    longest = max((len(tokenizer(row.output).input_ids) for row in splits.train), default=0)
+    written = [
+        concluded(row.rationale or "", row.output) if student.answer_after else row.output for row in splits.train
+    ]
+    longest = max((len(tokenizer(text).input_ids) for text in written), default=0)
     return {
         **{name: token for name, token in ends.items() if token is not None},
         "eos_token_id": end,

@@ -16,7 +16,7 @@ from prompt2model.config import TrainConfig
 from prompt2model.course import Course, Prepared, check_same_tokenizer, white_box
 from prompt2model.errors import ConfigError, DataError
 from prompt2model.layers import save_every
-from prompt2model.methods import open_method, without_white_box
+from prompt2model.methods import check_suits, open_method, without_white_box
 from prompt2model.records import Checkpoint, Splits, Student, TaskSpec
 from prompt2model.student import LocalModel, adapt, dtype_of, fingerprint, load, merge, save
 from prompt2model.student_prompt import set_student_prompt
@@ -49,6 +49,8 @@ def train(
     WeightsError when the base cannot be loaded, RunError when training diverges, or memory or disk do not suffice.
     """
     method, options = open_method(config.method, config.options)
+    check_suits(method, options, task)
+    task = _as_answered(task, method, options)
     is_own = hasattr(method, "taught_by_base") and method.taught_by_base(options)
     teacher = (
         open_teacher(f"transformers:{base}") if is_own else _fitting(teacher, method.needs(options), config.method)
@@ -73,8 +75,20 @@ def train(
     supply = _supply(method, lessons, model, course, config.batch_rows, accelerator)
     plan = _plan(method, supply, model, course, config, precision=precision, key=key)
     loop = Loop(accelerator, model, codec, partial(method.loss, course=course), plan, folder, kept)
-    loop.run(supply, HeldOut(task, splits.validation, held_out), save_every_seconds)
-    return _finish(loop, base, config.method, teacher=teacher.name if teacher else "", dropped=prepared.dropped)
+    loop.run(supply, HeldOut(task, splits.validation, held_out, _thoughts(task, lessons)), save_every_seconds)
+    also = {"answer_after": task.answer_after, "dropped": prepared.dropped}
+    return _finish(loop, base, config.method, teacher=teacher.name if teacher else "", **also)
+
+
+def _as_answered(task: TaskSpec, method: Any, options: Any) -> TaskSpec:
+    """The task as the method's students answer it."""
+    after = method.answer_after(options) if hasattr(method, "answer_after") else ""
+    return task.model_copy(update={"answer_after": after})
+
+
+def _thoughts(task: TaskSpec, lessons: Sequence[Lesson]) -> int:
+    """Tokens of the longest text that comes with an answer; 0 where nothing is written before it."""
+    return max(len(row.completion) for lesson in lessons for row in lesson) if task.answer_after else 0
 
 
 def _fitting(teacher: Teacher | None, needs: Sequence[str], method: str) -> Teacher | None:
@@ -161,7 +175,13 @@ def _supply(
         student = LocalModel(model, course.codec, name="student")
         made = method.rollouts(student, [drawn[place] for place in mine], course, number)
         gathered = gather_object(list(zip(mine, made, strict=True)))
-        return [lesson for _, lesson in sorted(gathered, key=lambda pair: pair[0])]
+        fresh = [lesson for _, lesson in sorted(gathered, key=lambda pair: pair[0]) if lesson]
+        if not fresh:
+            raise DataError(
+                "Nothing is left to learn from: the method kept none of the lessons made while the student learns.",
+                hint="Ask for less: a lower threshold in train.options, or more labelled rows.",
+            )
+        return fresh
 
     return Supply(lessons, batch_rows, course.seed, roll, method.block(course.options))
 

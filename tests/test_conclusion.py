@@ -1,0 +1,49 @@
+"""Where a chain of thought ends: what is put together comes apart again, and what others wrote is read."""
+
+import pytest
+
+from prompt2model.conclusion import answer_in, concluded, conclusion, is_same_answer
+
+THOUGHTS = ("Two and two make four.", "The answer is not clear at first.\nThen it is.", "", "  spaced  ")
+ANSWERS = ("4", "He left.", "first line\nsecond line", "positive", "4.50 $")
+
+
+@pytest.mark.parametrize("thoughts", THOUGHTS)
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_an_answer_comes_out_as_it_went_in(thoughts, answer):
+    assert answer_in(concluded(thoughts, answer)) == answer
+
+
+@pytest.mark.parametrize("text", ["", "I think it is 4", "The answer is", "The answer is \n", "the answer: 4"])
+def test_a_text_that_comes_to_no_answer_has_none(text):
+    assert answer_in(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Two and two. So the answer is 4.", ("Two and two.", "4")),
+        ("Two and two.\nThe final answer is: **4**", ("Two and two.", "4")),
+        ("2 + 2 = 4\n#### 4", ("2 + 2 = 4", "4")),
+        ("The answer is 3? No. Therefore, the answer is 4", ("The answer is 3? No.", "4")),
+        ("Two and two make four.", None),
+        ("So the answer is", None),
+    ],
+)
+def test_the_conclusion_is_read_as_people_and_teachers_write_it(text, expected):
+    assert conclusion(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "truth", "same"),
+    [
+        ("4", "4", True),
+        ("$1,000.00", "1000", True),
+        ("about 7 apples", "#### 7", True),
+        ("7", "8", False),
+        ("Positive ", "positive", True),
+        ("not positive", "positive", False),
+    ],
+)
+def test_an_answer_is_compared_with_the_truth(answer, truth, same):
+    assert is_same_answer(answer, truth) is same
