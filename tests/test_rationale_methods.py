@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from train_here import TASK, films
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from prompt2model import store
 from prompt2model.batches import Row, pad, weighed
@@ -194,7 +193,7 @@ def test_its_answer_is_right_on_the_command_line(thinker):
 
 @pytest.fixture(scope="module")
 def exported(thinker, tmp_path_factory) -> Path:
-    run, student = thinker
+    _, student = thinker
     splits = Splits(train=REASONED, test=REASONED)
     report = evaluate(TASK, splits, student, EvaluateConfig(resamples=10), teacher=None)
     found = Found(base=student.base)
