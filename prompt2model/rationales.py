@@ -10,13 +10,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from random import Random
 from typing import Literal
 
 from prompt2model import progress
 from prompt2model.answers import read_label
 from prompt2model.cache import key
+from prompt2model.conclusion import conclusion, is_same_answer
 from prompt2model.prompts import messages
 from prompt2model.records import Dropped, Example, Reply, Request, TaskSpec
 from prompt2model.teacher import Teacher, replies
@@ -82,27 +82,16 @@ def read_trace(reply: Reply, labels: Sequence[str]) -> Trace | Dropped:
     """The reply as thoughts and an answer, or why it is not that."""
     if reply.finish in ("failed", "filtered"):
         return Dropped(reason=reply.failure or f"the teacher's reply was {reply.finish}")
-    *_, found = [None, *_CONCLUSION.finditer(reply.text)]
+    found = conclusion(reply.text)
     if found is None:
         return Dropped(reason="cut off" if reply.finish == "length" else "ends in no answer", text=reply.text)
-    thoughts, answer = reply.text[: found.start()].strip(_AROUND), _bare(found["answer"])
+    thoughts, answer = found
     label = read_label(answer, labels) if labels else answer
     if not label:
         return Dropped(reason="ends in no label" if labels else "ends in no answer", text=reply.text)
     if len(thoughts.split()) < FEWEST_WORDS:
         return Dropped(reason="gives no reason", text=reply.text)
     return Trace(thoughts, label)
-
-
-def is_same_answer(answer: str, truth: str) -> bool:
-    """Whether the answer is the truth, case and spaces aside; where the truth is a number, the answer's last number.
-
-    The truth of a worked solution is what follows its last `####`, as in GSM8K, https://arxiv.org/abs/2110.14168.
-    """
-    final = _bare(truth.rsplit("####", 1)[-1])
-    if _NUMBER.fullmatch(final):
-        return _last_number(answer) == _last_number(final)
-    return _folded(answer) == _folded(final)
 
 
 @dataclass
@@ -182,7 +171,7 @@ def _concluded(
     lost = [
         place
         for place, reply in heard.items()
-        if requests[place].continues and reply.text.strip() and not _CONCLUSION.search(reply.text)
+        if requests[place].continues and reply.text.strip() and conclusion(reply.text) is None
     ]
     further = [_conclusion_request(requests[place], heard[place], task, teacher) for place in lost]
     for place, request, reply in zip(lost, further, replies(teacher, further), strict=True):
@@ -209,24 +198,3 @@ def _conclusion_request(request: Request, reply: Reply, task: TaskSpec, teacher:
 
 
 _SENTENCES = re.compile(r".*[.!?。！？](?=\s|\Z)", re.DOTALL)
-_CONCLUSION = re.compile(
-    r"(?:^|(?<=\s))(?:(?:so|thus|therefore|hence)\b,? )?[*_]*(?:the (?:final |correct |right )?answer is\b|####)"
-    r"[:\s*_]*(?P<answer>[^\n]*)",
-    re.IGNORECASE,
-)
-_NUMBER = re.compile(r"[-+]?[$€£]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?%?", re.ASCII)
-_AROUND = " \t\r\n*_`\"'“”"
-
-
-def _bare(text: str) -> str:
-    """The text without quotes, emphasis and a full stop around it."""
-    return text.strip(_AROUND).removesuffix(".").strip(_AROUND)
-
-
-def _folded(text: str) -> str:
-    return " ".join(text.casefold().split())
-
-
-def _last_number(text: str) -> Decimal | None:
-    found = _NUMBER.findall(text)
-    return Decimal(re.sub(r"[$€£,%]", "", found[-1])) if found else None

@@ -32,7 +32,6 @@ from types import ModuleType
 from typing import Any
 
 from prompt2model import registry
-from prompt2model.errors import ConfigError
 from prompt2model.records import TaskSpec
 
 
