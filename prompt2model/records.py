@@ -1,7 +1,4 @@
-"""What crosses between stages: frozen records that are JSON both ways.
-
-Tensors and models never cross; a trained student is a folder, and the record names it.
-"""
+"""What crosses between stages: frozen records that are JSON both ways; of a trained student, the folder's name."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -291,10 +288,6 @@ class Student(Record):
     dropped: dict[str, int] = Field(default_factory=dict)
     """Training rows that the method could not use, by reason."""
     notes: tuple[str, ...] = ()
-
-    def task(self, task: TaskSpec) -> TaskSpec:
-        """The task as this student answers it."""
-        return task.model_copy(update={"answer_after": self.answer_after})
 
 
 # evaluate

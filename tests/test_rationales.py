@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 
 from prompt2model import progress
+from prompt2model.conclusion import is_same_answer
 from prompt2model.config import GenerateConfig, SplitConfig
 from prompt2model.ledger import prompt_text
-from prompt2model.conclusion import is_same_answer
 from prompt2model.rationales import Trace, add_rationales, read_trace
 from prompt2model.records import Dropped, Example, Found, Reply, Request, Source, TaskSpec
 from prompt2model.stages.generate import generate
