@@ -44,6 +44,11 @@ def ask(
     return [found[index] for index in range(len(requests))]
 
 
+def as_answered(task: TaskSpec, answer_after: str) -> TaskSpec:
+    """The task as somebody answers it who writes that before the answer."""
+    return task.model_copy(update={"answer_after": answer_after})
+
+
 def read_label(text: str, labels: Sequence[str]) -> str | None:
     """The label that the text is or, failing that, the only one that it names; none where that is not clear."""
     for plain in (str.strip, _folded, _bare):

@@ -1,4 +1,4 @@
-"""Which columns of a table are the task's input, output and rationale: as named, by their names or by their content."""
+"""Which columns of a table are the task's input, output and rationale: as named, or by names or content."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""What crosses between stages: frozen records that are JSON both ways.
-
-Tensors and models never cross; a trained student is a folder, and the record names it.
-"""
+"""What crosses between stages: frozen records that are JSON both ways; of a trained student, the folder's name."""
 
 from pathlib import Path
 from typing import Any, Literal

@@ -7,7 +7,7 @@ from typing import overload
 from pydantic import ValidationError
 
 from prompt2model import store
-from prompt2model.answers import Answer, ask
+from prompt2model.answers import Answer, as_answered, ask
 from prompt2model.errors import RunError
 from prompt2model.records import Message, Student, TaskSpec
 from prompt2model.teacher import Teacher
@@ -55,7 +55,7 @@ def _find(folder: Path) -> tuple[Path, TaskSpec]:
     if (folder / "train.json").is_file():
         student = store.read(folder, "train", Student)
         moved = folder / student.folder.name  # a run's folder may have been moved since
-        task = student.task(store.read(folder, "parse", TaskSpec))
+        task = as_answered(store.read(folder, "parse", TaskSpec), student.answer_after)
         return moved if moved.is_dir() else student.folder, task
     raise RunError(
         f"{folder} holds no trained student.",

@@ -487,3 +487,12 @@ def test_the_hub_is_not_asked_when_it_is_off(server: Hub) -> None:
     with pytest.raises(HubError, match="the Hub is not asked"):
         read_rows("a/moods", MOOD, RetrieveConfig(hub="off"))
     assert server.asked == []
+
+
+def test_a_column_of_reasons_is_read_as_rationale_and_each_reason_is_a_row(tmp_path):
+    file = tmp_path / "reasons.csv"
+    file.write_text("input,output,rationale\n1+1,2,one and one\n1+1,2,a pair\n1+1,2,a pair\n2+2,4,\n")
+    found = read_rows(str(file), TaskSpec(instruction="Add."), RetrieveConfig())
+    assert [row.rationale for row in found.examples] == ["one and one", "a pair", None]
+    assert found.columns == {"input": "input", "output": "output", "rationale": "rationale"}
+    assert found.dropped == {"same row again": 1}

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Literal
 
 from prompt2model import bootstrap, registry
-from prompt2model.answers import Answer, ask
+from prompt2model.answers import Answer, as_answered, ask
 from prompt2model.config import EvaluateConfig
 from prompt2model.errors import ConfigError, HubError, TeacherError, WeightsError
 from prompt2model.questions import question
@@ -151,7 +151,8 @@ class Asker:
         """The student, given the input alone: the task is in its weights and its chat template."""
         model = self.connect(str(student.folder), self.config.batch_rows)
         inputs = [(Message(role="user", content=row.input),) for row in self.rows]
-        return self._asked("student", f"trained by {student.method}", model, inputs, student.task(self.task))
+        task = as_answered(self.task, student.answer_after)
+        return self._asked("student", f"trained by {student.method}", model, inputs, task)
 
     def teacher(self, teacher: Teacher) -> Iterator[Contender]:
         """The teacher, asked as the base model is; not asked again when it is the same model."""

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from prompt2model import registry
+from prompt2model.answers import as_answered
 from prompt2model.conclusion import concluded
 from prompt2model.config import ExportConfig
 from prompt2model.errors import RunError, WeightsError
@@ -50,7 +51,9 @@ def export(
             task, found, made, splits, student, report, name=folder.name, is_encoder_decoder=is_encoder_decoder
         )
         (draft / "README.md").write_text(card + "\n", encoding="utf-8")
-        (draft / "task.json").write_text(student.task(task).model_dump_json(indent=1) + "\n", encoding="utf-8")
+        (draft / "task.json").write_text(
+            as_answered(task, student.answer_after).model_dump_json(indent=1) + "\n", encoding="utf-8"
+        )
         names = sorted(path.relative_to(draft).as_posix() for path in draft.rglob("*") if path.is_file())
     return Artifact(folder=folder, files=tuple(names), format=", ".join(config.formats))
 

@@ -10,6 +10,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, broadcast_object_list, gather_object
 
 from prompt2model import checkpoints, store
+from prompt2model.answers import as_answered
 from prompt2model.batches import Codec, Lesson
 from prompt2model.checkpoints import Kept
 from prompt2model.config import TrainConfig
@@ -50,7 +51,7 @@ def train(
     """
     method, options = open_method(config.method, config.options)
     check_suits(method, options, task)
-    task = _as_answered(task, method, options)
+    task = as_answered(task, method.answer_after(options) if hasattr(method, "answer_after") else "")
     is_own = hasattr(method, "taught_by_base") and method.taught_by_base(options)
     teacher = (
         open_teacher(f"transformers:{base}") if is_own else _fitting(teacher, method.needs(options), config.method)
@@ -78,12 +79,6 @@ def train(
     loop.run(supply, HeldOut(task, splits.validation, held_out, _thoughts(task, lessons)), save_every_seconds)
     also = {"answer_after": task.answer_after, "dropped": prepared.dropped}
     return _finish(loop, base, config.method, teacher=teacher.name if teacher else "", **also)
-
-
-def _as_answered(task: TaskSpec, method: Any, options: Any) -> TaskSpec:
-    """The task as the method's students answer it."""
-    after = method.answer_after(options) if hasattr(method, "answer_after") else ""
-    return task.model_copy(update={"answer_after": after})
 
 
 def _thoughts(task: TaskSpec, lessons: Sequence[Lesson]) -> int:

@@ -1,0 +1,143 @@
+"""Self-training: the student labels inputs as it is, believes what it is sure of, and learns from that."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from test_train import Killed, kill_after, same, weights
+from torch.nn import functional
+from train_here import TASK, films
+
+from prompt2model.batches import weighed
+from prompt2model.config import TrainConfig
+from prompt2model.course import Course
+from prompt2model.decoding import likelihoods
+from prompt2model.errors import ConfigError, DataError
+from prompt2model.methods import self_training
+from prompt2model.records import Source, Splits, Student, TaskSpec
+from prompt2model.stages.train import train
+from prompt2model.student import LocalModel, load
+from prompt2model.student_prompt import set_student_prompt
+
+ARCHITECTURES = ("tiny_decoder", "tiny_encoder_decoder")
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def base(request) -> Path:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def inputs(tmp_path) -> Path:
+    file = tmp_path / "inputs.jsonl"
+    file.write_text("".join(json.dumps({"input": row.input, "other": 1}) + "\n" for row in films(24, first=200)))
+    return file
+
+
+def trained(base: Path, folder: Path, rows=None, task: TaskSpec = TASK, options=None, **changed) -> Student:
+    how = {"epochs": 3, "learning_rate": 3e-3, "batch_rows": 8, "patience": 0, "validations_per_epoch": 1}
+    config = TrainConfig(method="self_training", options=options or {}, precision="float32", **{**how, **changed})
+    seconds = 0.0 if folder.name == "killed" else 90.0
+    splits = Splits(train=rows or films(16), validation=films(8, first=100))
+    return train(task, splits, str(base), config, folder=folder, save_every_seconds=seconds)
+
+
+def at_hand(base: Path, **options):
+    """The student, its course, and lessons of four inputs without a label."""
+    model, codec = load(base, precision="float32")
+    set_student_prompt(codec)
+    course = Course(TASK, codec, self_training.Options(**options))
+    unlabelled = [row.model_copy(update={"output": ""}) for row in films(4)]
+    return LocalModel(model, codec, name="student"), course, self_training.rows(unlabelled, course)
+
+
+def probabilities(student: LocalModel, course: Course, lessons) -> torch.Tensor:
+    """Of each label, by its likelihood with its end: (lessons, labels)."""
+    choices = [course.codec.completion(label) for label in TASK.labels]
+    return likelihoods(student.model, course.codec, [one[0].prompt for one in lessons], choices).softmax(1)
+
+
+def test_a_soft_pseudo_label_weighs_every_label_by_its_probability(base):
+    student, course, lessons = at_hand(base, soft=True, threshold=0.0)
+    expected = probabilities(student, course, lessons)
+    made = self_training.rollouts(student, lessons, course, 0)
+    torch.testing.assert_close(torch.tensor([[row.weight for row in one] for one in made]), expected)
+    assert [course.codec.text(row.completion) for row in made[0]] == list(TASK.labels)
+
+
+def test_the_loss_of_soft_labels_is_the_cross_entropy_to_the_whole_distribution(base):
+    student, course, lessons = at_hand(base, soft=True, threshold=0.0)
+    rows = [row for one in self_training.rollouts(student, lessons, course, 0) for row in one]
+    found = self_training.loss(student.model, course.codec.collate(rows), course)
+    targets = probabilities(student, course, lessons)
+    choices = [course.codec.completion(label) for label in TASK.labels]
+    logs = likelihoods(student.model, course.codec, [one[0].prompt for one in lessons], choices)  # log q(label), exact
+    torch.testing.assert_close(found.detach(), -(targets * logs).sum(), rtol=1e-4, atol=1e-4)
+    at_once = self_training.loss(student.model, course.codec.collate(weighed(rows, {"": 1.0})), course)
+    tokens = sum(row.weight * len(row.completion) for row in rows)
+    torch.testing.assert_close(at_once * tokens, found, rtol=1e-4, atol=1e-4)
+
+
+def test_a_hard_pseudo_label_is_the_likeliest_where_it_reaches_the_threshold(base):
+    student, course, lessons = at_hand(base)
+    best, label = probabilities(student, course, lessons).max(1)
+    limit = float(best.sort().values[2])
+    course = Course(TASK, course.codec, self_training.Options(threshold=limit - 1e-6))
+    made = self_training.rollouts(student, lessons, course, 0)
+    for place, lesson in enumerate(made):
+        assert bool(lesson) == (float(best[place]) >= limit - 1e-6)
+        if lesson:
+            assert lesson == (lessons[place][int(label[place])],)
+    assert functional.one_hot(label).sum() == 4
+
+
+def test_a_labelled_row_keeps_its_label(base):
+    student, course, lessons = at_hand(base, threshold=1.0)
+    own = self_training.rows(films(1), course)
+    assert self_training.rollouts(student, [*own, *lessons], course, 0) == [*own, (), (), (), ()]
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_it_learns_from_its_own_labels_in_rounds(base, tmp_path, inputs, soft):
+    options = {"inputs": str(inputs), "soft": soft, "threshold": 0.5, "warm_up": 4.0}
+    student = trained(base, tmp_path / "student", options=options)
+    assert student.steps == 3 * (16 + 24) // 8
+    assert student.losses[-1] < student.losses[0]
+    assert student.history[-1].score >= 0.5
+
+
+def test_without_a_file_the_rows_that_the_teacher_wrote_are_labelled_anew(tiny_decoder):
+    codec = load(tiny_decoder, precision="float32")[1]
+    teacher = Source(kind="teacher", name="x")
+    rows = [*films(2), *(row.model_copy(update={"source": teacher}) for row in films(3, first=50))]
+    prepared = self_training.prepare(rows, Course(TASK, codec, self_training.Options()))
+    assert [row.output for row in prepared.examples] == ["positive", "positive", "", "", ""]
+    with pytest.raises(DataError, match="no inputs without a label"):
+        self_training.prepare(films(2), Course(TASK, codec, self_training.Options()))
+
+
+def test_a_killed_training_goes_on_within_its_round_bit_for_bit(tiny_decoder, tmp_path, inputs, monkeypatch):
+    options = {"inputs": str(inputs), "threshold": 0.5, "soft": True, "warm_up": 0.0, "passes": 2}
+    straight = trained(tiny_decoder, tmp_path / "straight", options=options)
+    with monkeypatch.context() as patch:
+        kill_after(patch, 7)
+        with pytest.raises(Killed):
+            trained(tiny_decoder, tmp_path / "killed", options=options)
+    resumed = trained(tiny_decoder, tmp_path / "killed", options=options)
+    assert resumed.losses == straight.losses
+    assert same(weights(resumed.folder), weights(straight.folder))
+
+
+def test_a_student_that_is_sure_of_nothing_is_an_error_with_a_cure(tiny_decoder, tmp_path):
+    rows = tuple(row.model_copy(update={"source": Source(kind="teacher", name="x")}) for row in films(8))
+    with pytest.raises(DataError, match="Nothing is left to learn from") as caught:
+        trained(tiny_decoder, tmp_path, rows, options={"threshold": 1.0, "warm_up": 0.0})
+    assert "threshold" in caught.value.hint
+
+
+def test_a_task_without_labels_and_a_file_that_is_not_there_are_refused(tiny_decoder, tmp_path):
+    with pytest.raises(ConfigError, match="needs a classification"):
+        trained(tiny_decoder, tmp_path, task=TaskSpec(instruction="Write.", metric="exact_match"))
+    with pytest.raises(ConfigError, match="inputs"):
+        trained(tiny_decoder, tmp_path, options={"inputs": str(tmp_path / "none.txt")})
