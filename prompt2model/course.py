@@ -1,12 +1,12 @@
 """What a method has at hand while it makes rows and losses: the task, the student's codec, a teacher, its options."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
-from prompt2model.batches import Batch, Codec
+from prompt2model.batches import Batch, Codec, Lesson
 from prompt2model.errors import ConfigError
 from prompt2model.heads import ending
 from prompt2model.losses import Ending
@@ -47,6 +47,19 @@ class Prepared:
 
     examples: Sequence[Example]
     dropped: dict[str, int] = field(default_factory=dict)
+
+
+def answered_for_both(examples: Sequence[Example], course: Course) -> list[Lesson]:
+    """One row for each example: its answer after the student's own prompt, and for the teacher after the teacher's."""
+    return [
+        (
+            replace(
+                course.codec.row(asked_of_student(example), example.output, max_length=course.max_length),
+                teacher_prompt=teacher_prompt(example, course),
+            ),
+        )
+        for example in examples
+    ]
 
 
 def asked_of_student(example: Example) -> tuple[Message, ...]:

@@ -20,7 +20,8 @@ MODULES = {
 
 FLOORS = (
     # 0: stand on nothing of ours
-    "errors home records cells deadline spelling language vocabulary matching twins charts losses progress optimiser",
+    "errors home records cells deadline spelling language vocabulary matching twins charts losses progress optimiser"
+    " policy",
     # 1: one thing each, on records and errors
     "registry teacher prompts store streams shards pairs bootstrap checkpoints hub_cards skills conversion asks"
     " choices metrics exporters stages",
@@ -28,12 +29,12 @@ FLOORS = (
     "config methods weights cache ledger hub questions batches second_reading front_matter keyed outputs tables report"
     " labels quoted",
     # 3
-    "description answers student_prompt memory decoding heads supply catalogue chat columns lines model_card filters"
-    " strategies teachers settings",
+    "description answers student_prompt memory decoding heads passages supply catalogue chat columns lines model_card"
+    " filters strategies teachers settings",
     # 4
     "drafts student notations patience rows",
     # 5: what a training method has at hand, the trained student as it is called, what this machine can do with it
-    "course trained speed validation",
+    "course trained speed validation rollouts",
     # 6: plug-ins, and the training loop
     "teachers.* methods.* strategies.* filters.* metrics.* exporters.* training",
     # 7

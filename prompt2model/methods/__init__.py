@@ -11,7 +11,8 @@
     prepare(examples, course) -> Prepared     only where the teacher adds something to the examples beforehand, or some
                                               are sorted out
     block(options) -> Block                   only where lessons are made anew while the student learns, with:
-    rollouts(student, lessons, course, number) -> list[Lesson]    only where the method is on policy
+    rollouts(student, lessons, course, seeds) -> list[Lesson]    only where the method is on policy; a seed for each
+                                              lesson, the same in however many processes
     shares(options) -> dict[str, float]       only where the loss has parts, by the names of `Row.part`: their shares
     rate(options) -> float                    only where the usual learning rate is wrong: what it is multiplied by
     warm_up(options) -> float                 only where epochs of seqkd come first, the best kept by validation loss
