@@ -168,7 +168,7 @@ class Codec:
         return decoded
 
     def collate(self, rows: Sequence[Row]) -> Batch:
-        """Rows of similar length as one batch, padded on the right. All of them have the same signals."""
+        """Rows of similar length as one batch, padded on the right; a signal that a row lacks is 0 at its tokens."""
         inputs, labels = self._inputs(rows)
         lengths = [len(row.completion) for row in rows]
         differs = any(row.teacher_prompt is not None for row in rows)
@@ -179,7 +179,7 @@ class Codec:
             weights=torch.tensor([row.weight for row in rows]).repeat_interleave(torch.tensor(lengths)),
             tokens=sum(len(row) for row in rows),
             parts=tuple(row.part for row in rows for _ in row.completion),
-            signals={name: torch.cat([row.signals[name] for row in rows]) for name in rows[0].signals},
+            signals=_signals(rows),
             seen_by_teacher=self.collate([_for_teacher(row) for row in rows]) if differs else None,
         )
 
@@ -229,6 +229,17 @@ class Codec:
 def _for_teacher(row: Row) -> Row:
     prompt = row.prompt if row.teacher_prompt is None else row.teacher_prompt
     return Row(prompt, row.completion)
+
+
+def _signals(rows: Sequence[Row]) -> dict[str, Tensor]:
+    """Of all rows' tokens, (N, ...) each."""
+    shapes = {name: tensor[:0] for row in rows for name, tensor in row.signals.items()}
+
+    def of_row(row: Row, name: str) -> Tensor:
+        known = row.signals.get(name)
+        return shapes[name].new_zeros(len(row.completion), *shapes[name].shape[1:]) if known is None else known
+
+    return {name: torch.cat([of_row(row, name) for row in rows]) for name in shapes}
 
 
 def _around(tokenizer: Any) -> tuple[list[int], list[int]]:

@@ -1,7 +1,7 @@
 """What a method has at hand while it makes rows and losses: the task, the student's codec, a teacher, its options."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -76,6 +76,19 @@ def with_sound_rationales(examples: Sequence[Example], task: TaskSpec) -> Prepar
 
 def _gives(answer: str, output: str, task: TaskSpec) -> bool:
     return read_label(answer, task.labels) == output if task.labels else is_same_answer(answer, output)
+
+
+def answered_for_both(examples: Sequence[Example], course: Course) -> list[Lesson]:
+    """One row for each example: its answer after the student's own prompt, and for the teacher after the teacher's."""
+    return [
+        (
+            replace(
+                course.codec.row(asked_of_student(example), example.output, max_length=course.max_length),
+                teacher_prompt=teacher_prompt(example, course),
+            ),
+        )
+        for example in examples
+    ]
 
 
 def asked_of_student(example: Example) -> tuple[Message, ...]:

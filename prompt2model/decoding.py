@@ -7,7 +7,7 @@ as padding; and the likelihood of several answers shares one pass over the promp
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -36,6 +36,8 @@ class Writing:
     tokens: list[int] = field(default_factory=list)
     finished: bool = False
     """Whether it came to its own end: EOS or a stop string."""
+    end: int | None = None
+    """The token that ended it, which is not among `tokens`."""
 
     @property
     def is_going(self) -> bool:
@@ -49,7 +51,11 @@ class Writing:
 @torch.inference_mode()
 def write(model: Any, codec: Codec, texts: Sequence[Writing]) -> None:
     """Fill in the tokens of all `texts`, as one batch."""
-    state = _State(model, codec, [text.prompt for text in texts])
+    fill(State(model, codec, [text.prompt for text in texts]), codec, texts)
+
+
+def fill(state: "Speaks", codec: Codec, texts: Sequence[Writing]) -> None:
+    """The same, said by whatever has read the texts' prompts."""
     live = list(texts)
     draws = np.stack([np.pad(text.draws(), (0, max(t.max_tokens for t in texts) - text.max_tokens)) for text in texts])
     for step in range(draws.shape[1]):
@@ -71,7 +77,7 @@ def likelihoods(
     model: Any, codec: Codec, prompts: Sequence[tuple[int, ...]], choices: Sequence[tuple[int, ...]]
 ) -> Tensor:
     """log p(choice | prompt), summed over the choice's tokens, in nats: (prompts, choices)."""
-    state = _State(model, codec, prompts, reuse=any(len(choice) > 1 for choice in choices))
+    state = State(model, codec, prompts, reuse=any(len(choice) > 1 for choice in choices))
     state.allow_peeks()
     first = state.logits.float().log_softmax(-1)  # (B, V)
     columns = []
@@ -108,7 +114,21 @@ def common_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
     return shared if shared >= WORTH_SHARING else 0
 
 
-class _State:
+class Speaks(Protocol):
+    """What texts are drawn from: a distribution for each row's next token, and a way on."""
+
+    @property
+    def logits(self) -> Tensor:
+        """(B, V), of the next token."""
+
+    def advance(self, tokens: Sequence[Sequence[int]]) -> None:
+        """Read these tokens, the same number in every row."""
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows only."""
+
+
+class State:
     """A batch that is being decoded: its cache, and the logits of the next token."""
 
     def __init__(self, model: Any, codec: Codec, prompts: Sequence[tuple[int, ...]], reuse: bool = True) -> None:
@@ -235,7 +255,7 @@ def _nucleus(probabilities: Tensor, top_p: Sequence[float]) -> Tensor:
 
 def _extend(text: Writing, token: int, codec: Codec) -> None:
     if token in codec.ends:
-        text.finished = True
+        text.finished, text.end = True, token
         return
     text.tokens.append(token)
     if text.stop:

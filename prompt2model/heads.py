@@ -1,6 +1,6 @@
 """The end of a model apart from its body: what the head reads at the counted positions, and its logits in chunks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPastAndCrossAttentions
 
 from prompt2model.batches import Batch
-from prompt2model.losses import Ending
+from prompt2model.losses import CHUNK_TOKENS, Ending, cross_entropy
 
 
 def ending(model: Any, batch: Batch, layers: Sequence[int] = ()) -> Ending:
@@ -33,7 +33,20 @@ def ending(model: Any, batch: Batch, layers: Sequence[int] = ()) -> Ending:
             hook.remove()
     states, counted = read[0][0], batch.counted  # (B, T, H), (B, T)
     hidden = tuple(read[0].hidden_states[layer][counted] for layer in layers)
-    return Ending(states[counted], lambda states: _head(plain, states), tuple(embeddings.parameters()), hidden)
+    return Ending(states[counted], head_of(model), tuple(embeddings.parameters()), hidden)
+
+
+def head_of(model: Any) -> Callable[[Tensor], Tensor]:
+    """The head alone, (n, H) -> (n, V): for states that were kept."""
+    plain = _plain(model)
+    return lambda states: _head(plain, states)
+
+
+@torch.no_grad()
+def log_likelihoods(end: Ending, targets: Tensor, vocabulary: int) -> Tensor:
+    """log q(target) of each token among the first `vocabulary` tokens, a chunk's logits at a time. -> (N,)"""
+    places = [slice(start, start + CHUNK_TOKENS) for start in range(0, max(len(targets), 1), CHUNK_TOKENS)]
+    return torch.cat([-cross_entropy(end.head(end.states[place])[:, :vocabulary], targets[place]) for place in places])
 
 
 def counted_logits(model: Any, batch: Batch) -> Tensor:

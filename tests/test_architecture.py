@@ -21,7 +21,7 @@ MODULES = {
 FLOORS = (
     # 0: stand on nothing of ours
     "errors home records cells deadline spelling language vocabulary matching twins charts losses progress optimiser"
-    " schemas pace conclusion",
+    " schemas pace conclusion policy",
     # 1: one thing each, on records and errors
     "registry teacher prompts store streams shards pairs bootstrap checkpoints hub_cards skills conversion asks"
     " choices metrics exporters stages seeds marks minhash rewordings ngrams",
@@ -29,12 +29,12 @@ FLOORS = (
     "config methods weights cache ledger hub questions batches second_reading front_matter keyed outputs tables report"
     " labels quoted servers accounts",
     # 3
-    "description answers student_prompt memory decoding heads supply catalogue chat columns lines model_card filters"
-    " strategies teachers settings recipe embeddings",
+    "description answers student_prompt memory decoding heads passages supply catalogue chat columns lines model_card"
+    " filters strategies teachers settings recipe embeddings",
     # 4
     "drafts answering rationales student notations patience rows data_report batch_api",
     # 5: what a training method has at hand, the trained student as it is called, what this machine can do with it
-    "course trained speed validation distributions layers",
+    "course trained speed validation distributions layers rollouts",
     # 6: plug-ins, and the training loop
     "teachers.* methods.* strategies.* filters.* metrics.* exporters.* training",
     # 7

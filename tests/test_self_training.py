@@ -61,14 +61,14 @@ def probabilities(student: LocalModel, course: Course, lessons) -> torch.Tensor:
 def test_a_soft_pseudo_label_weighs_every_label_by_its_probability(base):
     student, course, lessons = at_hand(base, soft=True, threshold=0.0)
     expected = probabilities(student, course, lessons)
-    made = self_training.rollouts(student, lessons, course, 0)
+    made = self_training.rollouts(student, lessons, course, [0] * len(lessons))
     torch.testing.assert_close(torch.tensor([[row.weight for row in one] for one in made]), expected)
     assert [course.codec.text(row.completion) for row in made[0]] == list(TASK.labels)
 
 
 def test_the_loss_of_soft_labels_is_the_cross_entropy_to_the_whole_distribution(base):
     student, course, lessons = at_hand(base, soft=True, threshold=0.0)
-    rows = [row for one in self_training.rollouts(student, lessons, course, 0) for row in one]
+    rows = [row for one in self_training.rollouts(student, lessons, course, [0] * len(lessons)) for row in one]
     found = self_training.loss(student.model, course.codec.collate(rows), course)
     targets = probabilities(student, course, lessons)
     choices = [course.codec.completion(label) for label in TASK.labels]
@@ -84,7 +84,7 @@ def test_a_hard_pseudo_label_is_the_likeliest_where_it_reaches_the_threshold(bas
     best, label = probabilities(student, course, lessons).max(1)
     limit = float(best.sort().values[2])
     course = Course(TASK, course.codec, self_training.Options(threshold=limit - 1e-6))
-    made = self_training.rollouts(student, lessons, course, 0)
+    made = self_training.rollouts(student, lessons, course, [0] * len(lessons))
     for place, lesson in enumerate(made):
         assert bool(lesson) == (float(best[place]) >= limit - 1e-6)
         if lesson:
@@ -95,7 +95,7 @@ def test_a_hard_pseudo_label_is_the_likeliest_where_it_reaches_the_threshold(bas
 def test_a_labelled_row_keeps_its_label(base):
     student, course, lessons = at_hand(base, threshold=1.0)
     own = self_training.rows(films(1), course)
-    assert self_training.rollouts(student, [*own, *lessons], course, 0) == [*own, (), (), (), ()]
+    assert self_training.rollouts(student, [*own, *lessons], course, [0] * 4) == [*own, (), (), (), ()]
 
 
 @pytest.mark.parametrize("soft", [False, True])

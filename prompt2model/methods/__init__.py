@@ -14,8 +14,9 @@
     taught_by_base(options) -> bool           only where the base itself, as it is before the training, may be the
                                               teacher; then `needs` is ()
     block(options) -> Block                   only where lessons are made anew while the student learns, with:
-    rollouts(student, lessons, course, number) -> list[Lesson]    only where the method is on policy: one lesson for
-                                              each, an empty one where there is nothing to learn
+    rollouts(student, lessons, course, seeds) -> list[Lesson]    only where the method is on policy: one lesson for
+                                              each, an empty one where there is nothing to learn; a seed for each
+                                              lesson, the same in however many processes
     answer_after(options) -> str              only where the student writes something before its answer: what it then
                                               writes, and the answer after that
     shares(options) -> dict[str, float]       only where the loss has parts, by the names of `Row.part`: their shares

@@ -5,7 +5,6 @@ projection learns between states of different widths (Romero et al., 2015, https
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -14,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from prompt2model.batches import Batch, Lesson
-from prompt2model.course import Course, asked_of_student, common_vocabulary, teacher_ending, teacher_prompt
+from prompt2model.course import Course, answered_for_both, common_vocabulary, teacher_ending
 from prompt2model.errors import ConfigError
 from prompt2model.heads import ending
 from prompt2model.losses import (
@@ -64,15 +63,7 @@ def equip(model: Any, course: Course) -> None:
 
 def rows(examples: Sequence[Example], course: Course) -> list[Lesson]:
     """The answer after the student's own prompt, and for the teacher after the teacher's."""
-    return [
-        (
-            replace(
-                course.codec.row(asked_of_student(example), example.output, max_length=course.max_length),
-                teacher_prompt=teacher_prompt(example, course),
-            ),
-        )
-        for example in examples
-    ]
+    return answered_for_both(examples, course)
 
 
 def loss(model: Any, batch: Batch, course: Course) -> Tensor:

@@ -94,7 +94,7 @@ def block(options: Options) -> Block:
     return Block(steps=0, passes=options.passes)
 
 
-def rollouts(student: LocalModel, lessons: Sequence[Lesson], course: Course, number: int) -> list[Lesson]:
+def rollouts(student: LocalModel, lessons: Sequence[Lesson], course: Course, seeds: Sequence[int]) -> list[Lesson]:
     """The lessons with pseudo-labels where they had none, empty where the student is not sure enough."""
     found = list(lessons)
     asked = [place for place, lesson in enumerate(lessons) if len(lesson) > 1]

@@ -6,7 +6,6 @@ or k tokens drawn from it (https://arxiv.org/abs/2503.16870), which is without b
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -14,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from prompt2model.batches import Batch, Lesson
-from prompt2model.course import Course, asked_of_student, common_vocabulary, teacher_ending, teacher_prompt
+from prompt2model.course import Course, answered_for_both, common_vocabulary, teacher_ending
 from prompt2model.distributions import DIVERGENCES, Recipe, with_distributions
 from prompt2model.heads import ending
 from prompt2model.losses import cross_entropy, forward_kl, summed
@@ -46,16 +45,11 @@ def needs(options: Options) -> tuple[str, ...]:
 def rows(examples: Sequence[Example], course: Course) -> list[Lesson]:
     """The answer after the student's own prompt, and for the teacher after the teacher's."""
     options: Options = course.options
-    found = [
-        replace(
-            course.codec.row(asked_of_student(example), example.output, max_length=course.max_length),
-            teacher_prompt=teacher_prompt(example, course),
-        )
-        for example in examples
-    ]
-    if options.source != "live":
-        recipe = Recipe(options.source, options.k, options.temperature, course.seed)
-        found = with_distributions(found, course.white_box, course.codec, recipe)
+    lessons = answered_for_both(examples, course)
+    if options.source == "live":
+        return lessons
+    recipe = Recipe(options.source, options.k, options.temperature, course.seed)
+    found = with_distributions([row for (row,) in lessons], course.white_box, course.codec, recipe)
     return [(row,) for row in found]
 
 

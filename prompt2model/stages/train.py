@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
@@ -168,7 +169,8 @@ def _supply(
         model.eval()
         mine = range(accelerator.process_index, len(drawn), accelerator.num_processes)
         student = LocalModel(model, course.codec, name="student")
-        made = method.rollouts(student, [drawn[place] for place in mine], course, number)
+        seeds = [Random(f"{course.seed}/{number}/{place}").getrandbits(63) for place in mine]  # noqa: S311 - no secret
+        made = method.rollouts(student, [drawn[place] for place in mine], course, seeds)
         gathered = gather_object(list(zip(mine, made, strict=True)))
         fresh = [lesson for _, lesson in sorted(gathered, key=lambda pair: pair[0]) if lesson]
         if not fresh:
