@@ -25,8 +25,7 @@ def to_come(rewards: Tensor, *, with_own: bool = False, normalise: bool = True) 
     counts = torch.arange(len(rewards), 0, -1, device=rewards.device)  # (T,)
     if not with_own:
         total, counts = torch.cat([total[1:], total.new_zeros(1)]), counts - 1
-    found: Tensor = total / counts.clamp(min=1) if normalise else total
-    return found.detach()
+    return (total / counts.clamp(min=1) if normalise else total).detach()
 
 
 def whitened(values: Tensor, total: float, squares: float, count: float) -> Tensor:
@@ -35,7 +34,8 @@ def whitened(values: Tensor, total: float, squares: float, count: float) -> Tens
         return values
     mean = total / count
     deviation = (max(squares / count - mean**2, 0.0) * count / (count - 1)) ** 0.5
-    return (values - mean) / (deviation + 1e-8)
+    found: Tensor = (values - mean) / (deviation + 1e-8)
+    return found
 
 
 def clipped(log_q: Tensor, old_log_q: Tensor, advantages: Tensor, clip: float) -> Tensor:
