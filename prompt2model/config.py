@@ -119,7 +119,9 @@ class SplitConfig(Settings):
 class TrainConfig(Settings):
     """How the student learns."""
 
-    method: str = Field("seqkd", description="The distillation method.")
+    method: str = Field(
+        "auto", description="The distillation method; auto takes step_by_step for rows with rationales, else seqkd."
+    )
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the method.")
     init: str = Field(
         "",

@@ -33,12 +33,16 @@ from types import ModuleType
 from typing import Any
 
 from prompt2model import registry
+from prompt2model.method_choice import PLAIN
 from prompt2model.records import TaskSpec
 
 
 def open_method(name: str, options: dict[str, Any]) -> tuple[ModuleType, Any]:
-    """The plug-in and its options. Raises ConfigError for a method or option that does not exist, or a wrong value."""
-    method = registry.load("methods", name)
+    """The plug-in and its options; for `auto`, before the rows are there, the plain one.
+
+    Raises ConfigError for a method or option that does not exist, or a wrong value.
+    """
+    method = registry.load("methods", PLAIN if name == "auto" else name)
     return method, registry.read_options(method, options, "train.options")
 
 

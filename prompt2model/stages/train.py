@@ -18,6 +18,7 @@ from prompt2model.config import TrainConfig
 from prompt2model.course import Course, Prepared, check_same_tokenizer, white_box
 from prompt2model.errors import ConfigError, DataError
 from prompt2model.layers import save_every
+from prompt2model.method_choice import PLAIN, choose_method
 from prompt2model.methods import check_suits, open_method, without_white_box
 from prompt2model.records import Checkpoint, Splits, Student, TaskSpec
 from prompt2model.student import LocalModel, adapt, dtype_of, fingerprint, load, merge, save
@@ -50,6 +51,7 @@ def train(
     ConfigError for a method or option that does not exist or fits neither model nor teacher, DataError without rows,
     WeightsError when the base cannot be loaded, RunError when training diverges, or memory or disk do not suffice.
     """
+    config = config.model_copy(update={"method": choose_method(config.method, splits.train)})
     method, options = open_method(config.method, config.options)
     check_suits(method, options, task)
     task = as_answered(task, method.answer_after(options) if hasattr(method, "answer_after") else "")
@@ -108,7 +110,7 @@ def _warmed_up(
     epochs = method.warm_up(options) if hasattr(method, "warm_up") else 0.0
     if not epochs:
         return None
-    plain = config.model_copy(update={"method": "seqkd", "options": {}, "epochs": epochs, "best_by": "loss"})
+    plain = config.model_copy(update={"method": PLAIN, "options": {}, "epochs": epochs, "best_by": "loss"})
     if not store.is_made(folder, "train", Student, depends_on=depends_on):
         student = begin(plain, folder=folder / "student")
         if PartialState().is_main_process:
