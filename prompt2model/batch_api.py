@@ -4,23 +4,24 @@ A batch that was sent is noted in the user's folder before it is waited for: the
 after a kill, wait for that batch instead of sending another.
 """
 
-import asyncio
 import hashlib
 import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
+import openai
+from openai.types import Batch
 
 from prompt2model import chat
 from prompt2model.errors import RunError, TeacherError
 from prompt2model.home import home
 from prompt2model.records import Reply, Request
-from prompt2model.servers import event_loop, open_session
+from prompt2model.servers import connected
 
 MOST_REQUESTS, MOST_BYTES = 50_000, 150_000_000
 """Of one batch; OpenAI takes 50,000 requests and 200 MB."""
@@ -31,6 +32,7 @@ LONGEST_WAIT_SECONDS = 60.0
 PATIENCE_SECONDS = 600.0
 """How long a server may be out while a batch is waited for."""
 UPLOAD_SECONDS = 600.0
+NOT_BATCHED = "Without --batch each request is sent on its own."
 OVER = ("completed", "failed", "expired", "cancelled")
 
 logger = logging.getLogger(__name__)
@@ -56,11 +58,11 @@ class Batches:
         Raises TeacherError when batches are refused or the server is out.
         """
         asked = [_Line(index, request, self.body(request)) for index, request in enumerate(requests)]
-        with event_loop() as loop:
+        with connected(self.address, self.key, UPLOAD_SECONDS) as client:
             for number in range(MOST_TRIES):
                 is_last, again = number == MOST_TRIES - 1, list[_Line]()
-                for note, lines in self._sent(asked, loop):
-                    outcomes = self._outcomes(note, lines, loop)
+                for note, lines in self._sent(asked, client):
+                    outcomes = self._outcomes(note, lines, client)
                     again += [] if is_last else [line for line in lines if _may_pass(outcomes[line.id])]
                     yield [(line.index, _reply(outcomes[line.id])) for line in lines if line not in again]
                     note.delete()
@@ -68,113 +70,85 @@ class Batches:
                     return
                 logger.warning("%s: %d requests of the batch failed and are sent again.", self.name, len(asked))
 
-    def _sent(
-        self, asked: Sequence["_Line"], loop: asyncio.AbstractEventLoop
-    ) -> Iterator[tuple["_Note", list["_Line"]]]:
+    def _sent(self, asked: Sequence["_Line"], client: openai.OpenAI) -> Iterator[tuple["_Note", list["_Line"]]]:
         """Batches that were sent before and hold some of the requests, then new ones with the rest."""
         waiting = {line.id: line for line in asked}
         for note in _Note.kept(self.name):
             if lines := [waiting.pop(one) for one in note.ids if one in waiting]:
                 yield note, lines
         for some in _chunks(list(waiting.values())):
-            note = _Note(self.name, [line.id for line in some])
-            note.file = self._upload(some, loop)
+            content = "\n".join(line.text for line in some).encode()
+            with self._translated("the upload of a batch"):
+                file = client.files.create(file=("requests.jsonl", content), purpose="batch").id
+            note = _Note(self.name, [line.id for line in some], file)
             note.write()
             yield note, some
 
-    def _outcomes(self, note: "_Note", lines: Sequence["_Line"], loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
+    def _outcomes(self, note: "_Note", lines: Sequence["_Line"], client: openai.OpenAI) -> dict[str, Any]:
         """By the requests' ids: the reply, or the trouble that came instead."""
-        batch = self._wait(note, loop)
-        texts = [self._content(batch[name], loop) for name in ("output_file_id", "error_file_id") if batch.get(name)]
-        told = {one["custom_id"]: one for text in texts for one in map(json.loads, text.splitlines()) if one}
-        if not told and batch["status"] == "failed":
+        batch = self._wait(note, client)
+        with self._translated("the results of a batch"):
+            files = [file for file in (batch.output_file_id, batch.error_file_id) if file]
+            texts = [client.files.content(file).read().decode() for file in files]
+            told = {one["custom_id"]: one for text in texts for one in map(json.loads, text.splitlines()) if one}
+        if not told and batch.status == "failed":
             note.delete()
-            raise TeacherError(
-                f"{self.name} refuses the batch: {json.dumps(batch.get('errors'))[:300]}",
-                hint="Without --batch each request is sent on its own.",
-            )
-        missing = chat.Trouble(f"not done when the batch was {batch['status']}", retry=True)
+            why = batch.errors.to_json(indent=None) if batch.errors else "no reason given"
+            raise TeacherError(f"{self.name} refuses the batch: {why[:300]}", hint=NOT_BATCHED)
+        missing = chat.Trouble(f"not done when the batch was {batch.status}", retry=True)
         return {line.id: _outcome(told[line.id], line) if line.id in told else missing for line in lines}
 
-    def _wait(self, note: "_Note", loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
+    def _wait(self, note: "_Note", client: openai.OpenAI) -> Batch:
         """The batch when it is over. It is created if that was not done, or found if nobody noted its name."""
         if not note.batch:
-            note.batch = self._found(note, loop) or self._create(note, loop)
+            note.batch = self._created(note, client)
             note.write()
         seconds, heard_at = self.poll_seconds, time.monotonic()
         while True:
             try:
-                batch = self._call(loop, "GET", f"batches/{note.batch}")
+                with self._translated("a look at a batch"):
+                    batch = client.batches.retrieve(note.batch)
+                    status = batch.status
                 heard_at = time.monotonic()
-                if batch["status"] in OVER:
+                if status in OVER:
                     return batch
-                logger.info("%s: batch %s is %s.", self.name, note.batch, batch["status"])
+                logger.info("%s: batch %s is %s.", self.name, note.batch, status)
             except TeacherError as error:
                 if not error.retryable or time.monotonic() - heard_at > PATIENCE_SECONDS:
                     raise
             time.sleep(seconds)
             seconds = min(2 * seconds, LONGEST_WAIT_SECONDS)
 
-    def _found(self, note: "_Note", loop: asyncio.AbstractEventLoop) -> str:
-        listed = self._call(loop, "GET", "batches?limit=100").get("data", ())
-        return next((one["id"] for one in listed if one.get("input_file_id") == note.file), "")
+    def _created(self, note: "_Note", client: openai.OpenAI) -> str:
+        """The name of the batch with the note's file: one that is there, or a new one."""
+        with self._translated("a batch"):
+            for one in client.batches.list(limit=100).data:
+                if one.input_file_id == note.file:
+                    return one.id
+            return client.batches.create(
+                input_file_id=note.file, endpoint="/v1/chat/completions", completion_window="24h"
+            ).id
 
-    def _create(self, note: "_Note", loop: asyncio.AbstractEventLoop) -> str:
-        wanted = {
-            "input_file_id": note.file,
-            "endpoint": "/v1/chat/completions",
-            "completion_window": "24h",
-        }
-        return str(self._call(loop, "POST", "batches", json=wanted)["id"])
-
-    def _upload(self, lines: Sequence["_Line"], loop: asyncio.AbstractEventLoop) -> str:
-        content = "\n".join(line.text for line in lines).encode()
-
-        def form() -> aiohttp.FormData:
-            data = aiohttp.FormData({"purpose": "batch"})
-            data.add_field("file", content, filename="requests.jsonl", content_type="application/jsonl")
-            return data
-
-        return str(self._call(loop, "POST", "files", data=form)["id"])
-
-    def _content(self, file: str, loop: asyncio.AbstractEventLoop) -> str:
-        return self._fetch(loop, "GET", f"files/{file}/content", {}).decode()
-
-    def _call(self, loop: asyncio.AbstractEventLoop, method: str, path: str, **sent: Any) -> dict[str, Any]:
-        content = self._fetch(loop, method, path, sent)
+    @contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        """The client's errors as ours, without the key."""
         try:
-            return dict(json.loads(content))
-        except (ValueError, TypeError) as error:
+            yield
+        except openai.APIStatusError as error:
+            text = error.response.text[:300].replace(self.key, "[key]")
             raise TeacherError(
-                f"{self.address} does not speak the Batch API: {content[:100]!r}.",
-                hint="Without --batch each request is sent on its own.",
+                f"{self.address} refuses {what} ({error.status_code}): {text}",
+                hint=f"Does the server have a Batch API? {NOT_BATCHED}",
+                retryable=error.status_code >= 500 or error.status_code == 429,
             ) from error
-
-    def _fetch(self, loop: asyncio.AbstractEventLoop, method: str, path: str, sent: Mapping[str, Any]) -> bytes:
-        try:
-            return asyncio.run_coroutine_threadsafe(self._ask(method, path, sent), loop).result()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except openai.APIConnectionError as error:
             raise TeacherError(
                 f"{self.address} does not answer: {type(error).__name__}: {error}.",
                 hint="The same command goes on from here: a batch that was sent is waited for.",
                 retryable=True,
             ) from error
-
-    async def _ask(self, method: str, path: str, sent: Mapping[str, Any]) -> bytes:
-        made = {name: value() if callable(value) else value for name, value in sent.items()}
-        async with (
-            open_session(self.address, self.key, UPLOAD_SECONDS) as session,
-            session.request(method, f"{self.address}/{path}", **made) as response,
-        ):
-            content = await response.read()
-        if response.status >= 300:
-            text = content[:300].decode("utf-8", "replace").replace(self.key, "[key]")
-            raise TeacherError(
-                f"{self.address} refuses {method} {path.partition('?')[0]} ({response.status}): {text}",
-                hint="Does the server have a Batch API? Without --batch each request is sent on its own.",
-                retryable=response.status >= 500 or response.status == 429,
-            )
-        return content
+        except (openai.OpenAIError, ValueError, TypeError, AttributeError, KeyError) as error:
+            raise TeacherError(f"{self.address} does not speak the Batch API: {error}.", hint=NOT_BATCHED) from error
 
 
 @dataclass(frozen=True)

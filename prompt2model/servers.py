@@ -1,7 +1,6 @@
 """Servers by their addresses: the key, the proxy, the models that they have; and an event loop to ask them in."""
 
 import asyncio
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +9,14 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+import openai
 
 from prompt2model.errors import ConfigError, TeacherError
 
 OFFICIAL = "https://api.openai.com/v1"
 LOOK_UP_SECONDS = 15.0
+UNREADABLE = (openai.OpenAIError, ValueError, TypeError, AttributeError)
+"""What the openai client raises of a server that is down, refuses, or speaks another language."""
 IDLE_SECONDS = 4.0
 """An idle connection is closed before the server does it, just as the next request is sent."""
 
@@ -52,9 +54,8 @@ def key_for(address: str) -> str:
 def only_model(address: str, key: str, preferred: str) -> str:
     """The server's only model, or the preferred one where it has that. Raises TeacherError or ConfigError."""
     try:
-        with event_loop() as loop:
-            names = sorted(asyncio.run_coroutine_threadsafe(_look_up(address, key), loop).result())
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError, TypeError, KeyError) as error:
+        names = sorted(models(address, key))
+    except UNREADABLE as error:
         raise TeacherError(
             f"{address} does not say which models it has ({type(error).__name__}).",
             hint=f"Is the server up, and does its address end in /v1? Else name the model: {address}#MODEL",
@@ -81,17 +82,15 @@ def open_session(address: str, key: str, timeout_seconds: float = LOOK_UP_SECOND
     )
 
 
-async def _look_up(address: str, key: str) -> list[str]:
-    async with open_session(address, key) as session:
-        return await models(session, address)
+def models(address: str, key: str) -> list[str]:
+    """The names of the models that the server has. Raises one of UNREADABLE when it does not say."""
+    with connected(address, key, LOOK_UP_SECONDS) as client:
+        return [str(model.id) for model in client.models.list().data]
 
 
-async def models(session: aiohttp.ClientSession, address: str) -> list[str]:
-    """The names of the models that the server has."""
-    timeout = aiohttp.ClientTimeout(total=LOOK_UP_SECONDS)
-    async with session.get(f"{address}/models", timeout=timeout, raise_for_status=True) as response:
-        listed = json.loads(await response.read())
-    return [str(model["id"]) for model in listed["data"]]
+def connected(address: str, key: str, timeout_seconds: float) -> openai.OpenAI:
+    """The server by the openai client, which closes as a context manager does."""
+    return openai.OpenAI(api_key=key, base_url=address, timeout=timeout_seconds, max_retries=0)
 
 
 @contextmanager

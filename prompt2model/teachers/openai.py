@@ -21,7 +21,16 @@ from prompt2model.patience import Health, Options
 from prompt2model.records import Reply, Request
 from prompt2model.registry import did_you_mean
 from prompt2model.schemas import misfit
-from prompt2model.servers import OFFICIAL, check_address, event_loop, key_for, models, only_model, open_session
+from prompt2model.servers import (
+    OFFICIAL,
+    UNREADABLE,
+    check_address,
+    event_loop,
+    key_for,
+    models,
+    only_model,
+    open_session,
+)
 from prompt2model.teachers import OPENAI_MODEL
 
 GRACE_SECONDS = 1.0
@@ -137,7 +146,7 @@ class Chat:
                 fitting = outcome if unheard else await self._fitting(asking, request, outcome)
                 return self._with_unheard(fitting, request, unheard)
             if outcome.ends_all:
-                raise await self._end(asking.session, outcome)
+                raise await self._end(outcome)
             attempts, unheard = attempts + (not outcome.refused), unheard + outcome.may_be_paid
             seconds = health.seconds_until_retry(outcome, attempts)
             is_late = time.monotonic() - began + seconds > self._options.patience_seconds
@@ -199,19 +208,19 @@ class Chat:
             self._refused |= new
             logger.warning("%s does not take %s; it is asked without.", self.name, ", ".join(sorted(new)))
 
-    async def _end(self, session: aiohttp.ClientSession, trouble: Trouble) -> TeacherError:
+    async def _end(self, trouble: Trouble) -> TeacherError:
         hints = {
             "key": "Is OPENAI_API_KEY set, and is it the key of this server?",
             "access": "The key may not use this model, or not from here.",
             "quota": "Add credit to the account that OPENAI_API_KEY belongs to.",
         }
-        hint = hints.get(trouble.ends_all) or await self._other_models(session)
+        hint = hints.get(trouble.ends_all, "") or await asyncio.to_thread(self._other_models)
         return TeacherError(f"{self.name} cannot be asked, {trouble.reason}: {trouble.detail[:300]}", hint=hint)
 
-    async def _other_models(self, session: aiohttp.ClientSession) -> str:
+    def _other_models(self) -> str:
         try:
-            return did_you_mean(self._model, await models(session, self._at[0]))
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, TypeError, KeyError):
+            return did_you_mean(self._model, models(*self._at))
+        except UNREADABLE:
             return f"Does the address end as the server wants it? {self._at[0]} was asked; most end in /v1."
 
     def _without_key(self, text: str) -> str:
