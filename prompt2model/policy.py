@@ -21,7 +21,7 @@ def to_come(rewards: Tensor, *, with_own: bool = False, normalise: bool = True) 
 
     Tokens count from 0, so that T − t − 1 of them follow token t; nothing follows the last, whose R is 0. (T,) -> (T,)
     """
-    total = rewards.flip(0).cumsum(0).flip(0)  # (T,), R_t
+    total: Tensor = rewards.flip(0).cumsum(0).flip(0)  # (T,), R_t
     counts = torch.arange(len(rewards), 0, -1, device=rewards.device)  # (T,)
     if not with_own:
         total, counts = torch.cat([total[1:], total.new_zeros(1)]), counts - 1
