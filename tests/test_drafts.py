@@ -109,6 +109,22 @@ def test_the_users_rows_are_shown_first_and_half_have_the_label():
     assert len(shown(pool, 0, Random(0))) == 0
 
 
+def test_with_enough_written_rows_the_least_worn_are_shown_and_none_twice():
+    worn = [row(f"the printer is broken {i}", kind="teacher") for i in range(20)]
+    fresh = [row(f"my {subject} died", kind="teacher") for subject in ("monitor", "keyboard", "scanner", "router")]
+    pool = [row("the printer burns"), *worn, *fresh]
+    drawn = [shown(pool, 4, Random(seed), "bug") for seed in range(50)]
+    assert not any(example.is_real for few in drawn for example in few)
+    assert all(len({example.input for example in few}) == len(few) == 2 for few in drawn)
+    share = sum(example in fresh for few in drawn for example in few) / 100
+    assert share > 2 * len(fresh) / len(pool)
+
+
+def test_without_a_label_the_users_rows_are_shown_however_many_are_written():
+    pool = [row("the user's own"), *(row(f"written {i}", kind="teacher") for i in range(50))]
+    assert all(shown(pool, 4, Random(seed))[0].is_real for seed in range(20))
+
+
 def test_hints_name_one_suggestion_of_each_aspect_and_vary():
     hints = {hint(Random(seed)) for seed in range(50)}
     assert len(hints) > 40
