@@ -295,16 +295,20 @@ def test_a_teacher_that_does_not_answer(build, monkeypatch, mode, message, hint)
     assert "sk-secret-of-mine" not in said.err
 
 
+HASTY = ("--set", "teacher_options.first_pause_seconds=0.02")
+"""Pauses between attempts that a test can wait for."""
+
+
 @pytest.mark.slow
 def test_a_teacher_that_answers_429_for_ever(build):
     with serve("429") as server:
-        said = build(TASK, "--teacher", f"{server.url}#m")
+        said = build(TASK, "--teacher", f"{server.url}#m", *HASTY)
     check(said, "does not answer", "goes on from here")
 
 
 @pytest.mark.slow
 def test_a_server_where_nobody_listens(build):
-    check(build(TASK, "--teacher", "http://127.0.0.1:9/v1#m"), "does not answer", "Is the server up?")
+    check(build(TASK, "--teacher", "http://127.0.0.1:9/v1#m", *HASTY), "does not answer", "Is the server up?")
 
 
 def test_a_paid_teacher_that_nobody_has_agreed_to(build, monkeypatch):
