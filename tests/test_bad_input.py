@@ -132,7 +132,7 @@ def test_a_file_of_rows_that_is_not_there(build, tmp_path):
 @pytest.mark.parametrize(
     ("more", "message", "hint"),
     [
-        (("--method", "seqdk"), "There is no method named 'seqdk'.", "Did you mean seqkd?"),
+        (("--method", "seqdk"), "There is no method named 'seqdk'.", "Did you mean seqkd"),
         (("--teacher", "opnai:gpt"), "There is no teacher named 'opnai'.", "Did you mean openai?"),
         (("--teacher", "gpt"), "'gpt' does not name a teacher.", "Kinds"),
         (("--teacher", "scripted:nowhere.jsonl"), "nowhere.jsonl", "--teacher scripted:"),
