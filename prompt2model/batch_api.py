@@ -21,7 +21,7 @@ from prompt2model import chat
 from prompt2model.errors import RunError, TeacherError
 from prompt2model.home import home
 from prompt2model.records import Reply, Request
-from prompt2model.servers import connected
+from prompt2model.servers import connected, without_key
 
 MOST_REQUESTS, MOST_BYTES = 50_000, 150_000_000
 """Of one batch; OpenAI takes 50,000 requests and 200 MB."""
@@ -94,7 +94,7 @@ class Batches:
         if not told and batch.status == "failed":
             note.delete()
             why = batch.errors.to_json(indent=None) if batch.errors else "no reason given"
-            raise TeacherError(f"{self.name} refuses the batch: {why[:300]}", hint=NOT_BATCHED)
+            raise TeacherError(f"{self.name} refuses the batch: {without_key(why, self.key)[:300]}", hint=NOT_BATCHED)
         missing = chat.Trouble(f"not done when the batch was {batch.status}", retry=True)
         return {line.id: _outcome(told[line.id], line) if line.id in told else missing for line in lines}
 
@@ -135,7 +135,7 @@ class Batches:
         try:
             yield
         except openai.APIStatusError as error:
-            text = error.response.text[:300].replace(self.key, "[key]")
+            text = without_key(error.response.text, self.key)[:300]
             raise TeacherError(
                 f"{self.address} refuses {what} ({error.status_code}): {text}",
                 hint=f"Does the server have a Batch API? {NOT_BATCHED}",
@@ -143,12 +143,14 @@ class Batches:
             ) from error
         except openai.APIConnectionError as error:
             raise TeacherError(
-                f"{self.address} does not answer: {type(error).__name__}: {error}.",
+                f"{self.address} does not answer ({error.__cause__ or error}).",
                 hint="The same command goes on from here: a batch that was sent is waited for.",
                 retryable=True,
             ) from error
         except (openai.OpenAIError, ValueError, TypeError, AttributeError, KeyError) as error:
-            raise TeacherError(f"{self.address} does not speak the Batch API: {error}.", hint=NOT_BATCHED) from error
+            raise TeacherError(
+                f"{self.address} does not speak the Batch API: {what} is answered by something else.", hint=NOT_BATCHED
+            ) from error
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
@@ -73,12 +74,11 @@ def open_session(address: str, key: str, timeout_seconds: float = LOOK_UP_SECOND
 
     aiohttp's own `trust_env` would read a .netrc file for every request.
     """
-    parts = urlsplit(address)
     return aiohttp.ClientSession(
         headers={"Authorization": f"Bearer {key}"},
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS),
         timeout=aiohttp.ClientTimeout(total=timeout_seconds),
-        proxy=None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme),
+        proxy=_proxy(address),
     )
 
 
@@ -89,8 +89,42 @@ def models(address: str, key: str) -> list[str]:
 
 
 def connected(address: str, key: str, timeout_seconds: float) -> openai.OpenAI:
-    """The server by the openai client, which closes as a context manager does."""
-    return openai.OpenAI(api_key=key, base_url=address, timeout=timeout_seconds, max_retries=0)
+    """The server by the openai client, which closes as a context manager does.
+
+    It takes no more from the environment than `open_session`: no other proxy, header, organization or project.
+    """
+    client = openai.OpenAI(
+        api_key=key,
+        base_url=address,
+        timeout=timeout_seconds,
+        max_retries=0,
+        default_headers={"Authorization": f"Bearer {key}"},  # stronger than one in OPENAI_CUSTOM_HEADERS
+        http_client=openai.DefaultHttpxClient(
+            proxy=_proxy(address), trust_env=False, verify=ssl.create_default_context()
+        ),
+    )
+    client.organization = client.project = None
+    return client
+
+
+def without_key(text: str, key: str) -> str:
+    """The text as it may be shown. To be cut afterwards: half a key is not found."""
+    return text.replace(key, "[key]") if len(key) > 4 else text
+
+
+def _proxy(address: str) -> str | None:
+    """The environment's proxy for the address. Raises ConfigError for one of another protocol than HTTP."""
+    parts = urlsplit(address)
+    proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+    if not proxy:
+        return None
+    scheme = proxy.partition("://")[0] if "://" in proxy else ""
+    if scheme not in ("", "http", "https"):
+        raise ConfigError(
+            f"The proxy of {parts.scheme}_proxy speaks {scheme}, and only HTTP proxies can be used.",
+            hint=f"Name an HTTP proxy, or leave the server out of it: export no_proxy={parts.hostname}",
+        )
+    return proxy if scheme else f"http://{proxy}"
 
 
 @contextmanager

@@ -24,6 +24,8 @@ class Batches:
         self.looks_needed = 2
         self.ends: list[str] = []
         """How the batches end, in turn; else they are completed."""
+        self.instead: Callable[[str], tuple[int, bytes]] | None = None
+        """What is said to everything asked, from the key that came with it."""
 
     def post(self, handler: "_Handler", what: str) -> None:
         content = handler.rfile.read(int(handler.headers["Content-Length"]))
@@ -78,6 +80,9 @@ class ChatServer(ThreadingHTTPServer):
         self.modes, self.text, self.models = list(modes or ("ok",)), text, models
         self.asked: list[Body] = []
         self.keys: set[str | None] = set()
+        self.paths: list[str] = []
+        self.heads: list[dict[str, str]] = []
+        """The headers of each GET, their names in lower case."""
         self.under_way, self.most_under_way = 0, 0
         self.seconds = 0.0
         self.released = threading.Event()
@@ -127,6 +132,11 @@ class _Handler(BaseHTTPRequestHandler):
     server: ChatServer
 
     def do_GET(self) -> None:
+        self.server.paths.append(self.path)
+        self.server.heads.append({name.lower(): value for name, value in self.headers.items()})
+        if self.server.batches.instead:
+            self.say(*self.server.batches.instead(self.headers["Authorization"]))
+            return
         if "/batches" in self.path or "/files" in self.path:
             self.server.batches.get(self, self.path.partition("/v1/")[2])
             return
@@ -134,6 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.say(200, {"object": "list", "data": models})
 
     def do_POST(self) -> None:
+        self.server.paths.append(self.path)
         if self.path.endswith(("/files", "/batches")):
             self.server.batches.post(self, self.path.rpartition("/")[2])
             return

@@ -1,5 +1,6 @@
 """The Batch API against a local server: half the price, the same replies, and no batch paid for twice."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,20 @@ from prompt2model.records import Message, Reply, Request
 from prompt2model.teacher import replies, spent_by
 from prompt2model.teachers import open_teacher
 
+KEY = "sk-a-key-that-nobody-may-see"
+
 
 def requests(count: int, **settings: Any) -> list[Request]:
     return [Request(messages=(Message(role="user", content=f"Question {n}"),), **settings) for n in range(count)]
 
 
-def batches(server: ChatServer) -> Batches:
+def batches(server: ChatServer, key: str = "none") -> Batches:
     """Batches that are looked at often."""
 
     def body(request: Request) -> dict[str, Any]:
         return {"model": "m", "messages": [message.model_dump() for message in request.messages]}
 
-    return Batches("m", server.url, "none", body, poll_seconds=0.01)
+    return Batches("m", server.url, key, body, poll_seconds=0.01)
 
 
 def texts(groups: Any) -> list[str]:
@@ -103,6 +106,33 @@ def test_a_batch_that_is_refused_ends_the_run_with_the_reason(home_folder: Path)
         with pytest.raises(TeacherError, match="not to our taste"):
             texts(batches(server).answer(requests(2)))
     assert not list((home_folder / "batches").iterdir())
+
+
+@pytest.mark.parametrize("before", [0, 290], ids=["whole", "cut"])
+def test_a_server_that_repeats_the_key_does_not_get_it_shown(caplog: pytest.LogCaptureFixture, before: int) -> None:
+    caplog.set_level(logging.DEBUG)
+    with serve() as server:
+        server.batches.instead = lambda key: (400, b" " * before + key.encode())
+        with pytest.raises(TeacherError, match=r"refuses a batch \(400\)") as error:
+            texts(batches(server, KEY).answer(requests(1)))
+        assert server.heads[-1]["authorization"] == f"Bearer {KEY}"
+    assert "sk-" not in f"{error.value} {error.value!r} {caplog.text}"
+
+
+@pytest.mark.parametrize("answer", [b"<html>Welcome</html>", b"[]", b"null", b'{"data": null}', b'{"data": [1]}'])
+def test_a_server_that_speaks_something_else_is_an_error_with_the_cure(answer: bytes) -> None:
+    with serve() as server:
+        server.batches.instead = lambda key: (200, answer)
+        with pytest.raises(TeacherError, match="does not speak the Batch API: a batch is answered by something else"):
+            texts(batches(server).answer(requests(1)))
+
+
+def test_a_server_that_is_not_there_is_an_error_that_says_so() -> None:
+    with serve() as server:
+        asking = batches(server)
+    with pytest.raises(TeacherError, match=r"does not answer .*refused") as error:
+        texts(asking.answer(requests(1)))
+    assert error.value.retryable
 
 
 def test_half_of_an_unknown_price_is_unknown() -> None:

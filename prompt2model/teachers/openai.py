@@ -30,6 +30,7 @@ from prompt2model.servers import (
     models,
     only_model,
     open_session,
+    without_key,
 )
 from prompt2model.teachers import OPENAI_MODEL
 
@@ -198,7 +199,7 @@ class Chat:
         if isinstance(outcome, Reply):
             return outcome
         self._leave_out(outcome.refused)
-        outcome = replace(outcome, detail=self._without_key(outcome.detail))
+        outcome = replace(outcome, detail=without_key(outcome.detail, self._at[1]))
         logger.debug("%s: %s: %s", self.name, outcome.reason, outcome.detail)
         return outcome
 
@@ -222,9 +223,6 @@ class Chat:
             return did_you_mean(self._model, models(*self._at))
         except UNREADABLE:
             return f"Does the address end as the server wants it? {self._at[0]} was asked; most end in /v1."
-
-    def _without_key(self, text: str) -> str:
-        return text.replace(self._at[1], "[key]") if len(self._at[1]) > 4 else text
 
 
 @dataclass
