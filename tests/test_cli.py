@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -368,7 +369,8 @@ def test_ctrl_c_ends_with_130_and_says_that_the_same_command_goes_on(tmp_path: P
         server.seconds = 0.5
         options = quick(tiny_decoder, f"{server.url}#m")
         command = [*COMMAND, "build", TASK, "--out", str(tmp_path / "run"), *options]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        hears = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background ignores interrupts
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=hears)
         wait_until(lambda: server.asked)
         out, err = interrupted(process)
     assert process.returncode == 130
@@ -395,7 +397,7 @@ def test_somebody_at_a_terminal_is_asked_before_it_costs(tmp_path: Path, home_fo
 
 
 def interrupted(process: "subprocess.Popen[str]") -> tuple[str, str]:
-    """What the process says when Ctrl-C is pressed until it ends: an interrupt within an import of others may be lost."""
+    """What the process says when Ctrl-C is pressed until it ends: an interrupt in somebody's import may be lost."""
     for _ in range(5):
         process.send_signal(signal.SIGINT)
         try:
