@@ -13,6 +13,7 @@ from prompt2model import memory
 from prompt2model.config import TrainConfig
 from prompt2model.records import Example, Source, Splits, TaskSpec
 from prompt2model.stages.train import train
+from prompt2model.student import open_model
 
 WORDS = {"good": "positive", "fine": "positive", "bad": "negative", "poor": "negative"}
 TASK = TaskSpec(
@@ -37,7 +38,9 @@ if __name__ == "__main__":
     seconds = settings.pop("save_every_seconds", 90.0)
     memory.MOST_TOKENS = settings.pop("most_tokens", memory.MOST_TOKENS)
     splits = Splits(train=films(40), validation=films(9, first=100))
-    student = train(TASK, splits, base, TrainConfig(**settings), folder=folder, seed=3, save_every_seconds=seconds)
+    teacher = open_model(settings.pop("teacher"), precision="float32") if "teacher" in settings else None
+    how = {"folder": folder, "seed": 3, "save_every_seconds": seconds, "teacher": teacher}
+    student = train(TASK, splits, base, TrainConfig(**settings), **how)
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     result = {
         "losses": student.losses,

@@ -1,0 +1,133 @@
+"""On-policy methods in the training stage: they learn, go on after a kill, and two processes learn as one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from train_here import TASK, films
+
+from prompt2model import checkpoints, store
+from prompt2model.config import TrainConfig
+from prompt2model.errors import ConfigError
+from prompt2model.records import Splits, Student
+from prompt2model.stages.train import train
+from prompt2model.student import open_model
+
+HERE = Path(__file__).parent
+SHORT = {"max_new_tokens": 6}
+MINILLM = {**SHORT, "warm_up_epochs": 0, "rollout_steps": 2, "passes": 2, "whiten": True}
+OPTIONS = {"reverse_kl": MINILLM, "jsd": SHORT}
+SPLITS = Splits(train=films(24), validation=films(9, first=100))
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("texts") / "plain.txt"
+    path.write_text("the film is good and the answer is a text " * 100)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def teachers(tiny_decoder, tiny_encoder_decoder, tmp_path_factory) -> dict[str, str]:
+    """The students, after they have learned the task from its answers."""
+    config = TrainConfig(epochs=20, batch_rows=8, learning_rate=1e-2, precision="float32", patience=0, max_length=64)
+    found = {}
+    for kind, base in (("decoder", tiny_decoder), ("encoder-decoder", tiny_encoder_decoder)):
+        folder = tmp_path_factory.mktemp("teachers") / kind
+        found[kind] = str(train(TASK, SPLITS, str(base), config, folder=folder).folder)
+    return found
+
+
+@pytest.fixture(params=["decoder", "encoder-decoder"])
+def pair(request, teachers) -> tuple[str, str]:
+    """The folders of a student and its teacher."""
+    name = "tiny_decoder" if request.param == "decoder" else "tiny_encoder_decoder"
+    return str(request.getfixturevalue(name)), teachers[request.param]
+
+
+def run(pair, folder: Path, method: str, **changed) -> Student:
+    seconds = changed.pop("save_every_seconds", 90.0)
+    options = {**OPTIONS[method], **changed.pop("options", {})}
+    how = {"epochs": 2, "batch_rows": 8, "learning_rate": 3e-3, "precision": "float32", "patience": 0, **changed}
+    config = TrainConfig(method=method, options=options, max_length=64, **how)
+    teacher = open_model(pair[1], precision="float32")
+    return train(TASK, SPLITS, pair[0], config, folder=folder, teacher=teacher, save_every_seconds=seconds)
+
+
+@pytest.mark.parametrize("method", ["jsd", "reverse_kl"])
+@pytest.mark.parametrize("lora_rank", [0, 4])
+def test_the_student_comes_closer_to_the_teacher(pair, tmp_path, method, lora_rank):
+    how = {"learning_rate": 3e-2 if lora_rank else 3e-3, "lora_rank": lora_rank}
+    student = run(pair, tmp_path, method, epochs=6, **how)
+    losses = [one.validation_loss_nats for one in student.history]
+    assert losses[-1] < 0.7 * losses[0]
+    assert student.teacher == pair[1]
+
+
+def test_the_first_phase_is_a_plainly_fine_tuned_student(pair, tmp_path):
+    student = run(pair, tmp_path, "reverse_kl", options={"warm_up_epochs": 1})
+    first = store.read(tmp_path / "warm-up", "train", Student)
+    assert (first.method, student.method) == ("seqkd", "reverse_kl")
+
+
+@pytest.mark.parametrize(("method", "saves"), [("reverse_kl", 1), ("reverse_kl", 3), ("reverse_kl", 6), ("jsd", 2)])
+def test_a_killed_training_goes_on_with_its_answers_bit_for_bit(pair, tmp_path, monkeypatch, texts, method, saves):
+    how = {"options": {"text": texts}} if method == "reverse_kl" else {}
+    straight = run(pair, tmp_path / "straight", method, **how)
+    with monkeypatch.context() as patch:
+        kill_after(patch, saves)
+        with pytest.raises(Killed):
+            run(pair, tmp_path / "killed", method, save_every_seconds=0.0, **how)
+    resumed = run(pair, tmp_path / "killed", method, **how)
+    assert resumed.losses == straight.losses
+    files = [load_file(one.folder / "model.safetensors") for one in (resumed, straight)]
+    assert all(torch.equal(tensor, files[1][name]) for name, tensor in files[0].items())
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def kill_after(monkeypatch, saves: int) -> None:
+    """The process ends right after so many checkpoints of the unfinished training."""
+    whole_save, left = checkpoints.save, [saves]
+
+    def save_and_die(folder, tensors, numbers):
+        whole_save(folder, tensors, numbers)
+        left[0] -= folder.name == "unfinished"
+        if not left[0]:
+            raise Killed
+
+    monkeypatch.setattr(checkpoints, "save", save_and_die)
+
+
+def test_a_teacher_with_another_tokenizer_is_refused(teachers, tiny_decoder, tmp_path):
+    with pytest.raises(ConfigError, match="another tokenizer"):
+        run((str(tiny_decoder), teachers["encoder-decoder"]), tmp_path, "reverse_kl")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["reverse_kl", "jsd"])
+def test_two_processes_learn_as_one_does(pair, tmp_path, texts, method):
+    options = {**OPTIONS[method], **({"text": texts} if method == "reverse_kl" else {})}
+    how = {"epochs": 1, "batch_rows": 13, "learning_rate": 3e-3, "precision": "float32", "max_length": 64}
+    settings = json.dumps({**how, "method": method, "options": options, "teacher": pair[1]})
+    path = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    for name, how_many in (("one", []), ("two", launch)):
+        command = [sys.executable, *how_many, str(HERE / "train_here.py"), pair[0], str(tmp_path / name), settings]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+    alone, first, second = (
+        json.loads((tmp_path / name).read_text())
+        for name in ("one/result-0.json", "two/result-0.json", "two/result-1.json")
+    )
+    assert first == second
+    assert first["tokens"] == alone["tokens"]
+    assert first["losses"] == pytest.approx(alone["losses"], rel=1e-3)
