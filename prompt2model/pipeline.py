@@ -16,7 +16,7 @@ from prompt2model.description import read_description
 from prompt2model.errors import ConfigError
 from prompt2model.marks import FILE as MARKS
 from prompt2model.marks import read_marks
-from prompt2model.methods import check_suits, open_method, without_white_box
+from prompt2model.methods import check_rows_will_do, check_suits, open_method, without_white_box
 from prompt2model.records import Artifact, Found, Made, Record, Report, Splits, Student, TaskSpec
 from prompt2model.rows import read_rows
 from prompt2model.run import Run
@@ -121,6 +121,7 @@ class _Building:
             lambda: retrieve(task, config.retrieve, teacher=self._helper()),
             (task, config.retrieve),
         )
+        check_rows_will_do(config, (*task.examples, *found.examples))
         made = self._once(
             "generate",
             Made,

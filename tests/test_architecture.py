@@ -27,11 +27,11 @@ FLOORS = (
     " choices metrics exporters stages seeds marks minhash rewordings ngrams"
     " method_choice",
     # 2
-    "config methods weights cache ledger hub questions batches second_reading front_matter keyed outputs tables report"
+    "config weights cache ledger hub questions batches second_reading front_matter keyed outputs tables report"
     " labels quoted servers accounts",
     # 3
     "description answers student_prompt memory decoding heads passages supply catalogue chat columns lines model_card"
-    " filters strategies teachers settings recipe embeddings",
+    " filters methods strategies teachers settings recipe embeddings",
     # 4
     "drafts answering rationales student notations patience rows data_report batch_api",
     # 5: what a training method has at hand, the trained student as it is called, what this machine can do with it

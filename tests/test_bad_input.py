@@ -316,6 +316,10 @@ def test_a_paid_teacher_that_nobody_has_agreed_to(build, monkeypatch):
     check(build(TASK, "--teacher", "openai:gpt-5-mini"), "costs money", "--yes")
 
 
+def test_a_method_that_learns_from_rationales_where_there_are_none(build):
+    check(build(TASK, "--method", "chain_of_thought"), "no row has one", "generate.rationales=3")
+
+
 def test_a_budget_for_a_teacher_of_unknown_price(build):
     with serve("ok") as server:
         said = build(TASK, "--teacher", f"{server.url}#m", "--budget", "1")

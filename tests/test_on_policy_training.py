@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from killing import Killed, kill_after
 from safetensors.torch import load_file
 from train_here import TASK, films
 
-from prompt2model import checkpoints, store
+from prompt2model import store
 from prompt2model.config import TrainConfig
 from prompt2model.errors import ConfigError
 from prompt2model.records import Example, Splits, Student
@@ -96,23 +97,6 @@ def test_a_killed_training_goes_on_with_its_answers_bit_for_bit(pair, tmp_path, 
     assert resumed.losses == straight.losses
     files = [load_file(one.folder / "model.safetensors") for one in (resumed, straight)]
     assert all(torch.equal(tensor, files[1][name]) for name, tensor in files[0].items())
-
-
-class Killed(BaseException):
-    """Stands for the end of the process."""
-
-
-def kill_after(monkeypatch, saves: int) -> None:
-    """The process ends right after so many checkpoints of the unfinished training."""
-    whole_save, left = checkpoints.save, [saves]
-
-    def save_and_die(folder, tensors, numbers):
-        whole_save(folder, tensors, numbers)
-        left[0] -= folder.name == "unfinished"
-        if not left[0]:
-            raise Killed
-
-    monkeypatch.setattr(checkpoints, "save", save_and_die)
 
 
 def test_a_teacher_with_another_tokenizer_is_refused(pairs, tmp_path):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_train import Killed, kill_after, same, weights
+from killing import Killed, kill_after
+from test_train import same, weights
 from torch.nn import functional
 from train_here import TASK, films
 

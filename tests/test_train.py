@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from killing import Killed, kill_after
 from safetensors.torch import load_file
 from train_here import TASK, films
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from prompt2model import checkpoints, memory
+from prompt2model import memory
 from prompt2model.batches import Codec, weighed
 from prompt2model.config import TrainConfig
 from prompt2model.course import Course
@@ -250,23 +251,6 @@ def test_training_stops_when_the_score_no_longer_rises(schooled, tmp_path):
 
 
 # Killed and taken up
-
-
-class Killed(BaseException):
-    """Stands for the end of the process."""
-
-
-def kill_after(monkeypatch, saves: int) -> None:
-    """The process ends right after so many checkpoints of the unfinished training."""
-    whole_save, left = checkpoints.save, [saves]
-
-    def save_and_die(folder, tensors, numbers):
-        whole_save(folder, tensors, numbers)
-        left[0] -= folder.name == "unfinished"
-        if not left[0]:
-            raise Killed
-
-    monkeypatch.setattr(checkpoints, "save", save_and_die)
 
 
 @pytest.mark.parametrize("kind", ["dropout", "bfloat16", "lora"])

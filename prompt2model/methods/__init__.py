@@ -9,6 +9,7 @@
     loss(model, batch, course) -> Tensor      (), the weighted sum over the batch's counted tokens, in nats; rows of the
                                               validation lack the signals that rollouts add
     suits(task, options) -> None              only where the method does not fit every task: raises ConfigError then
+    lives_on(options) -> str                  only where rows without something are of no use: "rationale"
     prepare(examples, course) -> Prepared     only where the teacher adds something to the examples beforehand, or some
                                               are sorted out
     taught_by_base(options) -> bool           only where the base itself, as it is before the training, may be the
@@ -29,12 +30,15 @@ The loop weighs each token by its part's share over the part's tokens in the who
 and processes.
 """
 
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
 from prompt2model import registry
+from prompt2model.config import Config
+from prompt2model.errors import ConfigError
 from prompt2model.method_choice import PLAIN
-from prompt2model.records import TaskSpec
+from prompt2model.records import Example, TaskSpec
 
 
 def open_method(name: str, options: dict[str, Any]) -> tuple[ModuleType, Any]:
@@ -50,6 +54,18 @@ def check_suits(method: ModuleType, options: Any, task: TaskSpec) -> None:
     """Raises ConfigError when the method cannot learn such a task."""
     if hasattr(method, "suits"):
         method.suits(task, options)
+
+
+def check_rows_will_do(config: Config, rows: Sequence[Example]) -> None:
+    """Raises ConfigError when the method lives on rationales, no row has one, and nobody is going to write them."""
+    method, options = open_method(config.train.method, config.train.options)
+    lives_on_them = hasattr(method, "lives_on") and method.lives_on(options) == "rationale"
+    will_be_written = bool(config.generate.rationales) or config.generate.strategies != ("auto",)
+    if lives_on_them and not will_be_written and not any(row.rationale for row in rows):
+        raise ConfigError(
+            f"The method {config.train.method} learns from rationales, and no row has one.",
+            hint="Let the teacher think aloud (--set generate.rationales=3), or give rows with a column of rationales.",
+        )
 
 
 def without_white_box() -> str:

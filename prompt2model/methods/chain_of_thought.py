@@ -33,6 +33,11 @@ def needs(options: Options) -> tuple[str, ...]:
     return ()
 
 
+def lives_on(options: Options) -> str:
+    """What every row must have."""
+    return "rationale"
+
+
 def answer_after(options: Options) -> str:
     """The phrase between the rationale and the answer."""
     return ANSWER_AFTER

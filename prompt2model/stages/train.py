@@ -250,7 +250,7 @@ def _finish(loop: Loop, base: str, method: str, **also: Any) -> Student:
     loop.accelerator.wait_for_everyone()  # all have read what is removed here
     if loop.accelerator.is_main_process:
         save(model, loop.codec, loop.folder)
-        for leftover in (loop.unfinished, loop.best, loop.folder / "init"):
+        for leftover in (loop.unfinished, loop.best, loop.folder / "init", loop.folder / "warm-up" / "student"):
             checkpoints.remove(leftover)
     loop.accelerator.wait_for_everyone()
     return Student(
