@@ -38,6 +38,8 @@ class Writing:
     """Whether it came to its own end: EOS or a stop string."""
     end: int | None = None
     """The token that ended it, which is not among `tokens`."""
+    log_p: float = 0.0
+    """Its log-likelihood so far, `end` included, in nats, where it is counted."""
 
     @property
     def is_going(self) -> bool:
@@ -62,7 +64,7 @@ def fill(state: "Speaks", codec: Codec, texts: Sequence[Writing]) -> None:
         chosen = _choose(state.logits, live, torch.from_numpy(draws[:, step]))
         for text, token in zip(live, chosen, strict=True):
             if text.is_going:
-                _extend(text, token, codec)
+                extend(text, token, codec)
         going = [i for i, text in enumerate(live) if text.is_going]
         if not going:
             return
@@ -189,7 +191,7 @@ class State:
         return logits
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows only."""
+        """Go on with these rows only; one that comes twice is read on in two ways."""
         index = torch.tensor(rows, device=self.device)
         self.cache.reorder_cache(index)  # what beam search calls: every kind of cache has it
         self.mask, self.positions = self.mask[index], self.positions[index]
@@ -253,7 +255,8 @@ def _nucleus(probabilities: Tensor, top_p: Sequence[float]) -> Tensor:
     return torch.zeros_like(probabilities).scatter_(-1, order, values)
 
 
-def _extend(text: Writing, token: int, codec: Codec) -> None:
+def extend(text: Writing, token: int, codec: Codec) -> None:
+    """Write the token; an end is not written, but ends the text."""
     if token in codec.ends:
         text.finished, text.end = True, token
         return

@@ -33,28 +33,30 @@ FLOORS = (
     "description answers student_prompt memory decoding heads passages supply catalogue chat columns lines model_card"
     " filters methods strategies teachers settings recipe embeddings",
     # 4
+    "beams",
+    # 5
     "drafts answering rationales student notations patience rows data_report batch_api",
-    # 5: what a training method has at hand, the trained student as it is called, what this machine can do with it
+    # 6: what a training method has at hand, the trained student as it is called, what this machine can do with it
     "course trained speed validation distributions layers rollouts",
-    # 6: plug-ins, and the training loop
+    # 7: plug-ins, and the training loop
     "teachers.* methods.* strategies.* filters.* metrics.* exporters.* training",
-    # 7
-    "stages.* run",
     # 8
+    "stages.* run",
+    # 9
     "pipeline rehearsal",
-    # 9: around the pipeline: what it would do, one of its stages made again; and what commands share
+    # 10: around the pipeline: what it would do, one of its stages made again; and what commands share
     "planning again cli.screen cli.options",
-    # 10
-    "doctor cli.consent",
     # 11
-    "show",
+    "doctor cli.consent",
     # 12
+    "show",
+    # 13
     "cli.telling",
-    # 13: the commands
+    # 14: the commands
     "cli.*",
-    # 14
-    "cli",
     # 15
+    "cli",
+    # 16
     "__init__ __main__",
 )
 """A module imports only from floors below its own: no cycles, no stage that knows another, no plug-in either.

@@ -1,4 +1,4 @@
-"""Decoding against transformers' own: greedy texts, sampled texts, likelihoods, and what batches must not change."""
+"""Decoding against transformers' own: greedy texts, beams, draws, likelihoods, and what batches must not change."""
 
 import math
 from random import Random
@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from prompt2model.batches import Codec
+from prompt2model.beams import search
 from prompt2model.decoding import Writing, _nucleus, batches_by_length, likelihoods, write
 from prompt2model.student import load
 
@@ -162,6 +163,28 @@ def test_a_stop_string_ends_a_text(models):
     assert text.finished
     assert stop in codec.text(text.tokens)
     assert stop not in codec.text(text.tokens[:-1])
+
+
+# Beams
+
+
+@pytest.mark.parametrize("name", ["llama", "t5", *CONFIGS])
+def test_beams_of_a_mixed_batch_are_those_of_transformers_whatever_the_cache(models, name):
+    model, codec = models[name]
+    found = search(model, codec, [Writing(prompt, 10) for prompt in prompts_of(codec)], beams=3)
+    for prompt, (ours,) in zip(prompts_of(codec), found, strict=True):
+        theirs = model.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            do_sample=False,
+            num_beams=3,
+            length_penalty=0.0,
+            max_new_tokens=10,
+            pad_token_id=codec.pad,
+            eos_token_id=codec.end,
+        )[0].tolist()
+        theirs = theirs[len(prompt) if codec.architecture == "decoder" else 1 :]
+        assert ours.tokens == (theirs[: theirs.index(codec.end)] if codec.end in theirs else theirs)
 
 
 # Sampled
