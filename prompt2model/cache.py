@@ -16,13 +16,20 @@ from prompt2model.teacher import Teacher, spent_by
 
 WAIT_SECONDS = 60.0
 """How long one process waits for another that is writing."""
+OF_BEAMS = {"beams", "n_best", "others"}
+"""Fields of a request and its reply that say nothing unless there are several beams."""
 LOOKED_UP = 500
 """Requests that are looked up at a time; SQLite takes no more than 999 variables everywhere."""
 
 
 def key(identity: str, request: Request) -> str:
-    """The SHA-256 of everything that decides an answer: the teacher's identity, the request, the shape of a reply."""
-    decides = [identity, request.model_dump(mode="json"), sorted(Reply.model_fields)]
+    """The SHA-256 of everything that decides an answer: the teacher's identity, the request, the shape of a reply.
+
+    What only beam search has is left out elsewhere: replies from before there was any are found by their old keys.
+    """
+    left_out = set() if request.beams > 1 else OF_BEAMS
+    asked = request.model_dump(mode="json", exclude=left_out)
+    decides = [identity, asked, sorted(Reply.model_fields.keys() - left_out)]
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 

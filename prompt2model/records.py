@@ -86,6 +86,9 @@ class Request(Record):
     stop: tuple[str, ...] = ()
     seed: int = 0
     """Tells apart requests that ask the same thing; a teacher that can be seeded is seeded with it."""
+    beams: int = 1
+    n_best: int = 1
+    """With several beams nothing is drawn: wanted are the `n_best` likeliest answers that they find (needs `beams`)."""
 
 
 class Reply(Record):
@@ -94,6 +97,8 @@ class Reply(Record):
     text: str = ""
     logprobs: tuple[float, ...] = ()
     """One for each choice of the request, in its order; natural."""
+    others: tuple[str, ...] = ()
+    """Of the `n_best` answers those after `text`, the likeliest first, that came to an end."""
     finish: Literal["stop", "length", "filtered", "failed"] = "stop"
     failure: str = ""
     """Why there is no text: a few words that are the same for all requests failing for this reason."""
@@ -119,7 +124,7 @@ class Spent(Record):
         return Spent(**{key: value - getattr(other, key) for key, value in self})
 
 
-# parse
+# parse and retrieve
 
 
 class TaskSpec(Record):
@@ -140,9 +145,6 @@ class TaskSpec(Record):
     notes: tuple[str, ...] = ()
     """What was assumed, for the person to check."""
     dropped: dict[str, int] = Field(default_factory=dict)
-
-
-# retrieve
 
 
 class ModelCard(Record):
@@ -208,7 +210,7 @@ class Found(Record):
     notes: tuple[str, ...] = ()
 
 
-# generate
+# generate and split
 
 
 class Made(Record):
@@ -228,9 +230,6 @@ class Made(Record):
     spent: Spent = Spent()
     statement: str = ""
     """How the writing ended: complete, or why it stopped early."""
-
-
-# split
 
 
 class Splits(Record):

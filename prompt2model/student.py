@@ -22,6 +22,7 @@ from transformers import (
 
 from prompt2model import progress, weights
 from prompt2model.batches import Codec
+from prompt2model.beams import search
 from prompt2model.decoding import Writing, batches_by_length, likelihoods, write
 from prompt2model.errors import RunError, WeightsError
 from prompt2model.records import Architecture, Reply, Request
@@ -38,7 +39,7 @@ WRITERS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 class LocalModel:
     """A model and its tokenizer, ready to answer requests as a Teacher does."""
 
-    can = frozenset({"text", "logprobs", "logits"})
+    can = frozenset({"text", "logprobs", "logits", "beams"})
     is_local = True
 
     def __init__(self, model: Any, codec: Codec, *, name: str, identity: str = "", batch_rows: int = 32) -> None:
@@ -49,18 +50,20 @@ class LocalModel:
 
     def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
         """Replies a batch at a time; batches hold requests of similar length and of one sort."""
-        sorts: dict[tuple[tuple[str, ...], str], list[tuple[int, Request]]] = {}
+        sorts: dict[tuple[Any, ...], list[tuple[int, Request]]] = {}
         for index, request in enumerate(requests):
-            sorts.setdefault((request.choices, _gap(request)), []).append((index, request))
+            sort = (request.choices, _gap(request), request.beams, request.n_best)
+            sorts.setdefault(sort, []).append((index, request))
         for asked in sorts.values():
             yield from self._batches(asked)
 
     def _batches(self, asked: Sequence[tuple[int, Request]]) -> Iterator[list[tuple[int, Reply]]]:
-        choices = asked[0][1].choices
+        choices, beams = asked[0][1].choices, asked[0][1].beams
         written = max((len(choice) for choice in self._choices(asked[0][1])), default=0)
         prompts = [self._prompt(request, written or request.max_tokens) for _, request in asked]
-        answer = self._choose if choices else self._write
-        for batch in batches_by_length([len(prompt) for prompt in prompts], self.batch_rows, MAX_PADDED_TOKENS):
+        answer = self._choose if choices else self._search if beams > 1 else self._write
+        rows = max(1, self.batch_rows // beams)
+        for batch in batches_by_length([len(prompt) for prompt in prompts], rows, MAX_PADDED_TOKENS):
             replies = answer([asked[i][1] for i in batch], [prompts[i] for i in batch])
             yield [(asked[i][0], reply) for i, reply in zip(batch, replies, strict=True)]
 
@@ -70,21 +73,31 @@ class LocalModel:
         return self.codec.prompt(request.messages, continues=request.continues, max_tokens=room)
 
     def _write(self, requests: Sequence[Request], prompts: Sequence[tuple[int, ...]]) -> list[Reply]:
+        texts = self._texts(requests, prompts)
+        write(self.model, self.codec, texts)
+        return [self._reply(text) for text in texts]
+
+    def _search(self, requests: Sequence[Request], prompts: Sequence[tuple[int, ...]]) -> list[Reply]:
+        texts = self._texts(requests, prompts)
+        found = search(self.model, self.codec, texts, beams=requests[0].beams, n_best=requests[0].n_best)
+        return [self._reply(best, [text for text in rest if text.finished]) for best, *rest in found]
+
+    def _texts(self, requests: Sequence[Request], prompts: Sequence[tuple[int, ...]]) -> list[Writing]:
         stops = [request.stop or self.codec.stops(request.messages) for request in requests]
-        texts = [
+        return [
             Writing(prompt, self._room(request, prompt), request.temperature, request.top_p, request.seed, stop)
             for request, prompt, stop in zip(requests, prompts, stops, strict=True)
         ]
-        write(self.model, self.codec, texts)
-        return [
-            Reply(
-                text=_until(self.codec.text(text.tokens), text.stop),
-                finish="stop" if text.finished else "length",
-                tokens_in=len(text.prompt),
-                tokens_out=len(text.tokens),
-            )
-            for text in texts
-        ]
+
+    def _reply(self, text: Writing, others: Sequence[Writing] = ()) -> Reply:
+        first, *rest = (_until(self.codec.text(one.tokens), one.stop) for one in (text, *others))
+        return Reply(
+            text=first,
+            others=tuple(rest),
+            finish="stop" if text.finished else "length",
+            tokens_in=len(text.prompt),
+            tokens_out=sum(len(one.tokens) for one in (text, *others)),
+        )
 
     def _room(self, request: Request, prompt: tuple[int, ...]) -> int:
         """How many tokens the answer may have."""

@@ -70,10 +70,26 @@ def test_what_is_asked_keeps_its_order(file: Path) -> None:
         {"choices": ("a", "b")},
         {"json_schema": {"type": "object"}},
         {"continues": True},
+        {"beams": 2},
     ],
 )
 def test_whatever_decides_the_answer_is_in_the_key(other: dict[str, object]) -> None:
     assert key("teacher", request("a")) != key("teacher", request("a", **other))
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ({}, "b0129fcaad0ce456af4beac2a986cae5904d70c0b5bf3047187830d8cd712829"),
+        (
+            {"choices": ("a", "b"), "temperature": 0.0, "seed": 3},
+            "5a92be8eb2004c2c97fc2fc481a2b938cdfd24a11a16bbb8574ea97e7c0a27d7",
+        ),
+    ],
+)
+def test_what_was_paid_for_before_there_were_beams_is_still_found(settings: dict[str, object], kept: str) -> None:
+    assert key("teacher", request("a", **settings)) == kept
+    assert key("teacher", request("a", beams=2, n_best=2)) != key("teacher", request("a", beams=2))
 
 
 def test_two_teachers_do_not_share_answers(file: Path) -> None:

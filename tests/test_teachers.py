@@ -208,7 +208,11 @@ def test_it_can_be_called_where_an_event_loop_is_running() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "said"),
-    [({"choices": ("a", "b")}, "it gives no likelihoods"), ({"continues": True}, "it continues no text")],
+    [
+        ({"choices": ("a", "b")}, "it gives no likelihoods"),
+        ({"continues": True}, "it continues no text"),
+        ({"beams": 2}, "one beam only"),
+    ],
 )
 def test_what_the_protocol_does_not_offer_is_refused_before_it_is_sent(settings: dict[str, Any], said: str) -> None:
     with serve() as server:

@@ -95,9 +95,11 @@ class Chat:
 
     def _checked(self, request: Request) -> Request:
         """The request. Raises TeacherError for one that the protocol cannot put."""
-        if not request.choices and not request.continues:
+        if not request.choices and not request.continues and request.beams == 1:
             return request
-        if request.continues and not request.choices:
+        if request.beams > 1:
+            what = "it looks for an answer with one beam only"
+        elif request.continues and not request.choices:
             what = "it continues no text: it can only answer"
         elif "logprobs" not in self.can:
             what = "it gives no likelihoods, or nobody has said so (teacher_options.logprobs=true)"

@@ -54,7 +54,7 @@ class InProcess:
         self._engine, self._batch_rows = engine, batch_rows
 
     def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
-        """Replies a batch at a time. Raises TeacherError when it is asked for likelihoods."""
+        """Replies a batch at a time. Raises TeacherError when it is asked for likelihoods or beams."""
         waiting = enumerate(requests)
         while batch := list(islice(waiting, self._batch_rows)):
             for continues, some in groupby(batch, key=lambda numbered: numbered[1].continues):
@@ -63,8 +63,8 @@ class InProcess:
                 yield [(index, reply) for (index, _), reply in zip(numbered, answered, strict=True)]
 
     def _answer(self, requests: Sequence[Request], continues: bool) -> list[Reply]:
-        if any(request.choices for request in requests):
-            raise TeacherError(f"{self.name} gives no likelihoods.", hint="transformers:… does.")
+        if any(request.choices or request.beams > 1 for request in requests):
+            raise TeacherError(f"{self.name} gives no likelihoods and has one beam only.", hint="transformers:… can.")
         outputs = self._engine.chat(
             [[message.model_dump() for message in request.messages] for request in requests],
             [_sampling(request) for request in requests],
