@@ -27,7 +27,7 @@ from prompt2model.stages.generate import generate
 from prompt2model.stages.parse import parse
 from prompt2model.stages.retrieve import retrieve
 from prompt2model.stages.split import split
-from prompt2model.teacher import Teacher
+from prompt2model.teacher import ABILITIES, WHITE_BOX, Teacher
 from prompt2model.teachers import check_teacher, choose_teacher, open_teacher
 
 log = logging.getLogger(__name__)
@@ -247,10 +247,12 @@ def _check_names(config: Config) -> None:
     """Every plug-in that is named exists: said before anything is run, written or paid for."""
     check_teacher(config.teacher, config.teacher_options)
     teacher, _ = choose_teacher(config.teacher)
-    if "logits" in needs_in_training(config) and not teacher.startswith("transformers:"):
+    needed = [need for need in needs_in_training(config) if need in WHITE_BOX]
+    if needed and not teacher.startswith("transformers:"):
+        otherwise = f"a method for texts: {without_white_box()}" if "logits" in needed else "one beam"
         raise ConfigError(
-            f"The method {config.train.method} compares whole distributions, and {teacher} does not give them.",
-            hint=f"Take a local teacher (--teacher transformers:MODEL), or a method for texts: {without_white_box()}.",
+            f"The method {config.train.method} needs a teacher that {ABILITIES[needed[0]]}, which {teacher} does not.",
+            hint=f"Take a local teacher (--teacher transformers:MODEL), or {otherwise}.",
         )
     for family, asked in (
         ("strategies", config.generate.strategies),

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from teachers_here import BY_HEART, NAMED, NAMING, SOURCE
+from teachers_here import BY_HEART, NAMED, NAMING, SOURCE, save_obedient
 
 from prompt2model.answers import ask
 from prompt2model.config import TrainConfig
@@ -111,13 +111,7 @@ def test_labels_count_by_their_probability(tiny_decoder, targets):
 
 @pytest.fixture(scope="module")
 def obedient(tiny_decoder, tmp_path_factory) -> str:
-    """A model that names what it is given when it is told to, and not otherwise."""
-    told = tuple(row.model_copy(update={"input": f"{NAMING.instruction}\n\n{row.input}"}) for row in NAMED)
-    untold = tuple(row.model_copy(update={"output": "x"}) for row in NAMED)
-    rows = Splits(train=(*told, *untold))
-    folder = tmp_path_factory.mktemp("obedient")
-    train(NAMING, rows, str(tiny_decoder), TrainConfig(**{**BY_HEART, "epochs": 250}), folder=folder)
-    return str(folder)
+    return save_obedient(tiny_decoder, tmp_path_factory.mktemp("obedient"))
 
 
 @pytest.mark.parametrize("targets", ["hard", "soft", "full"])

@@ -1,16 +1,23 @@
 """Sequence-level distillation on the teacher's answers: asked for, chosen among, counted where there is none."""
 
 import pytest
-from teachers_here import BY_HEART, NAMED, NAMING, SOURCE
+from chat_server import serve
+from teachers_here import BY_HEART, NAMED, NAMING, SOURCE, save_obedient
 from train_here import TASK
 
-from prompt2model.config import TrainConfig
+from prompt2model.config import TrainConfig, load_config
 from prompt2model.course import Course
 from prompt2model.errors import ConfigError
 from prompt2model.methods import open_method, seqkd
+from prompt2model.pipeline import build
+from prompt2model.planning import plan
 from prompt2model.records import Example, Reply, Splits
 from prompt2model.stages.train import train
+from prompt2model.teachers import open_teacher
 from prompt2model.teachers.scripted import Scripted
+
+BEAMS = ("text", "beams")
+ASKED = "Say it politely."
 
 
 def prepared(teacher: Scripted, task=NAMING, given=("the film", "a text"), **options):
@@ -70,3 +77,83 @@ def test_a_student_learns_the_teachers_answers_in_place_of_those_given(tiny_deco
         NAMING, Splits(train=blank, validation=NAMED), str(tiny_decoder), config, folder=tmp_path, teacher=teacher
     )
     assert student.history[-1].score == 1.0
+
+
+# Beams
+
+
+def test_beams_are_asked_for_once_an_input_and_the_likeliest_answer_is_learned():
+    teacher = Scripted([Reply(text=" one ", others=("two", "three")), Reply(text="x", finish="length")], can=BEAMS)
+    found = prepared(teacher, beams=5, samples=3)
+    assert [row.output for row in found.examples] == ["one"]
+    assert found.dropped == {"cut off": 1}
+    assert [(request.beams, request.n_best, request.temperature) for request in teacher.asked] == [(5, 3, 0.0)] * 2
+
+
+def test_of_the_n_best_the_nearest_to_the_given_answer_is_learned():
+    teacher = Scripted(
+        [Reply(text="a song", others=("the films", "the fish")), Reply(text="", finish="length", others=("a texts",))],
+        can=BEAMS,
+    )
+    found = prepared(teacher, beams=5, samples=3, best_of="given")
+    assert [row.output for row in found.examples] == ["the films", "a texts"]
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"beams": 4, "temperature": 0.7}, "temperature 0"),
+        ({"beams": 2, "samples": 3}, "2 beams have no 3 best"),
+    ],
+)
+def test_beams_that_make_no_sense_are_refused(options, why):
+    with pytest.raises(ConfigError, match=why):
+        open_method("seqkd", {"answers": "teacher", **options})
+
+
+@pytest.mark.parametrize("plans", [True, False])
+def test_a_server_has_no_beams_and_is_refused_before_it_is_asked(tmp_path, plans):
+    options = {"answers": "teacher", "beams": 5}
+    with serve("ok") as server:
+        config = load_config(teacher=f"{server.url}#m", train__method="seqkd", train__options=options)
+        with pytest.raises(ConfigError, match="several beams") as caught:
+            plan(ASKED, config, tmp_path) if plans else build(ASKED, config=config, out=tmp_path)
+    assert "--teacher transformers:MODEL" in caught.value.hint
+    assert not server.asked
+
+
+def test_a_plan_with_beams_and_a_local_teacher_is_made(tiny_decoder, tmp_path):
+    options = {"answers": "teacher", "beams": 5}
+    config = load_config(
+        teacher=f"transformers:{tiny_decoder}",
+        retrieve__base=str(tiny_decoder),
+        retrieve__hub="off",
+        train__method="seqkd",
+        train__options=options,
+    )
+    assert plan(ASKED, config, tmp_path).steps
+
+
+def test_a_teacher_without_beams_is_refused_in_training_too(tiny_decoder, tmp_path):
+    config = TrainConfig(**BY_HEART, method="seqkd", options={"answers": "teacher", "beams": 5})
+    teacher = Scripted(["never"], can=("text", "logprobs"))
+    with pytest.raises(ConfigError, match="beams"):
+        train(NAMING, Splits(train=NAMED), str(tiny_decoder), config, folder=tmp_path, teacher=teacher)
+    assert teacher.asked == []
+
+
+@pytest.fixture(scope="module", params=["tiny_decoder", "tiny_encoder_decoder"])
+def obedient(request, tmp_path_factory) -> str:
+    return save_obedient(request.getfixturevalue(request.param), tmp_path_factory.mktemp("obedient"))
+
+
+@pytest.mark.parametrize("lora_rank", [0, 8])
+def test_a_student_learns_what_a_local_teacher_finds_with_beams(obedient, tmp_path, lora_rank):
+    blank = tuple(row.model_copy(update={"output": "unknown"}) for row in NAMED)
+    options = {"answers": "teacher", "beams": 3, "samples": 3, "max_tokens": 30}
+    rate = {"learning_rate": 3e-2} if lora_rank else {}
+    config = TrainConfig(**{**BY_HEART, **rate}, lora_rank=lora_rank, method="seqkd", options=options)
+    rows, teacher = Splits(train=blank, validation=NAMED), open_teacher(f"transformers:{obedient}")
+    student = train(NAMING, rows, obedient, config, folder=tmp_path, teacher=teacher)
+    assert student.history[-1].score == 1.0
+    assert student.dropped == {}
