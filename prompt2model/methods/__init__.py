@@ -22,7 +22,8 @@
                                               writes, and the answer after that
     shares(options) -> dict[str, float]       only where the loss has parts, by the names of `Row.part`: their shares
     rate(options) -> float                    only where the usual learning rate is wrong: what it is multiplied by
-    warm_up(options) -> float                 only where epochs of seqkd come first, the best kept by validation loss
+    warm_up(options) -> dict[str, Any]        only where another training comes first: the settings in which it differs
+                                              from this one; {} for none
     equip(model, course) -> None              only where modules are added to the student, as `model.equipment`, that
                                               train with it and are not kept
 
@@ -35,7 +36,7 @@ from types import ModuleType
 from typing import Any
 
 from prompt2model import registry
-from prompt2model.config import Config
+from prompt2model.config import Config, TrainConfig
 from prompt2model.errors import ConfigError
 from prompt2model.method_choice import PLAIN
 from prompt2model.records import Example, TaskSpec
@@ -66,6 +67,18 @@ def check_rows_will_do(config: Config, rows: Sequence[Example]) -> None:
             f"The method {config.train.method} learns from rationales, and no row has one.",
             hint="Let the teacher think aloud (--set generate.rationales=3), or give rows with a column of rationales.",
         )
+
+
+def plainly(epochs: float) -> dict[str, Any]:
+    """The settings of a plain fine-tuning that comes first, the best kept by the validation loss; {} for no epochs."""
+    return {"method": PLAIN, "options": {}, "epochs": epochs, "best_by": "loss"} if epochs else {}
+
+
+def all_epochs(config: TrainConfig) -> float:
+    """Passes over the training rows, those of trainings that come first included."""
+    method, options = open_method(config.method, config.options)
+    differs = method.warm_up(options) if hasattr(method, "warm_up") else {}
+    return config.epochs + (all_epochs(config.model_copy(update=differs)) if differs else 0.0)
 
 
 def without_white_box() -> str:

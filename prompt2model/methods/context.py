@@ -2,28 +2,37 @@
 
 Snell, Klein & Zhong, 2022, https://arxiv.org/abs/2209.15189, section 2. The labels of a classification are distilled as
 whole answers: each counts by its probability, so that it does not matter in which tokens the teacher writes it.
+
+Several contexts are distilled at once or one after another, as in the paper. At once, the loss is the sum of theirs,
+each over inputs of its own: the inputs are dealt out among the contexts at random, so that more examples are learned
+from than a teacher can read. One after another, each is a training of its own on all inputs, which starts from the
+student so far and may overwrite what that had learned. Where the base teaches, its next teacher is the student so far.
+Unlike the paper's, all these students read the same, the input alone, and of every teacher's text the same is learned.
 """
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from random import Random
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor
 
 from prompt2model import progress
 from prompt2model.answers import read_label, softmax
 from prompt2model.batches import Batch, Lesson
 from prompt2model.course import Course, Prepared, asked_of_student, common_vocabulary, teacher_ending, writing_teacher
+from prompt2model.description import read_description
 from prompt2model.distributions import Recipe, with_distributions
 from prompt2model.heads import ending
 from prompt2model.losses import cross_entropy, forward_kl, sampled_forward_kl, summed
+from prompt2model.notations import Reading, read_notation
 from prompt2model.prompts import messages
 from prompt2model.questions import question
-from prompt2model.records import Example, Message, Reply, Request
+from prompt2model.records import Example, Message, Reply, Request, Source, TaskSpec
 
 ARCHITECTURES = ("decoder", "encoder-decoder")
 MARK = "Answer:"
@@ -37,7 +46,15 @@ class Options(BaseModel):
 
     teacher: Literal["named", "base"] = Field("named", description="The run's teacher, or the untrained base itself.")
     instruction: str = Field("", description="What the teacher is told; empty: the task's own instruction.")
-    examples: int = Field(4, ge=0, description="Examples of the description that the teacher is shown.")
+    examples: int = Field(4, ge=0, description="Examples of a description that the teacher is shown.")
+    contexts: tuple[str, ...] = Field(
+        (),
+        description="Descriptions, a file or a text each, whose instruction and examples the teacher reads in place of "
+        "the task's own.",
+    )
+    order: Literal["simultaneous", "sequential"] = Field(
+        "simultaneous", description="Whether several contexts share the inputs, or teach all of them one after another."
+    )
     scratchpad: bool = Field(False, description="The teacher thinks in writing first; only its answer is learned.")
     targets: Literal["hard", "soft", "full"] = Field(
         "hard", description="The teacher's answers, a histogram of tokens drawn at each position, or its distribution."
@@ -46,8 +63,19 @@ class Options(BaseModel):
     temperature: float = Field(0.0, ge=0, le=2, description="Of the teacher's texts; 0 takes the likeliest tokens.")
     max_tokens: int = Field(256, gt=0, description="Longest answer of the teacher, its scratchpad included, in tokens.")
 
+    @field_validator("contexts")
+    @classmethod
+    def _open(cls, contexts: tuple[str, ...]) -> tuple[str, ...]:
+        """Their texts: what cannot be read is told before anything is paid for."""
+        texts = tuple(map(read_description, contexts))
+        for text in texts:
+            _reading(text)
+        return texts
+
     @model_validator(mode="after")
     def _align(self) -> "Options":
+        if self.contexts and self.instruction:
+            raise ValueError("contexts have instructions of their own")
         if self.scratchpad and self.targets != "hard":
             raise ValueError(
                 "behind a scratchpad the student has no position of the teacher's: it goes with hard targets"
@@ -65,6 +93,12 @@ def needs(options: Options) -> tuple[str, ...]:
 def taught_by_base(options: Options) -> bool:
     """Whether the base as it is before the training is the teacher."""
     return options.teacher == "base"
+
+
+def warm_up(options: Options) -> dict[str, Any]:
+    """Of contexts that are distilled one after another, the training on all but the last."""
+    earlier = options.contexts[:-1] if options.order == "sequential" else ()
+    return {"options": {**options.model_dump(), "contexts": earlier}} if earlier else {}
 
 
 def prepare(examples: Sequence[Example], course: Course) -> Prepared:
@@ -132,11 +166,31 @@ def _of_tokens(batch: Batch, course: Course) -> Callable[[Tensor, slice], Tensor
 def _asked(example: Example, course: Course) -> tuple[Message, ...]:
     """The input in the teacher's context. Examples are turns, after which an answer is not begun."""
     options: Options = course.options
-    task = course.task.model_copy(update={"instruction": options.instruction or course.task.instruction})
+    task = _context(example, course)
     shown = task.examples[: options.examples]
     if options.scratchpad:
         return messages("answer/scratchpad.j2", task=task, text=example.input, examples=shown)
     return question(task, example.input, shown, can=frozenset() if shown else writing_teacher(course).can)
+
+
+def _context(example: Example, course: Course) -> TaskSpec:
+    """The task as the teacher is told it about this input: of several contexts the last, or one at random."""
+    options: Options = course.options
+    if not options.contexts:
+        return course.task.model_copy(update={"instruction": options.instruction or course.task.instruction})
+    random = Random(f"{course.seed}/context/{example.input}")  # noqa: S311 - not for secrets
+    text = options.contexts[-1] if options.order == "sequential" else random.choice(options.contexts)
+    told = _reading(text)
+    source = Source(kind="user", name="a context")
+    shown = [Example(input=one.input, output=one.output, rationale=one.rationale, source=source) for one in told.pairs]
+    return course.task.model_copy(
+        update={"instruction": told.instruction or course.task.instruction, "examples": tuple(shown)}
+    )
+
+
+@cache
+def _reading(text: str) -> Reading:
+    return read_notation(text)
 
 
 def _request(example: Example, seed: int, course: Course) -> Request:

@@ -30,6 +30,7 @@ from prompt2model.decoding import batches_by_length
 from prompt2model.heads import ending, head_of, log_likelihoods
 from prompt2model.losses import Ending, cross_entropy, summed
 from prompt2model.losses import reverse_kl as divergence
+from prompt2model.methods import plainly
 from prompt2model.passages import passage
 from prompt2model.policy import clipped, importance, to_come, whitened
 from prompt2model.records import Example
@@ -83,9 +84,9 @@ def rows(examples: Sequence[Example], course: Course) -> list[Lesson]:
     return answered_for_both(examples, course)
 
 
-def warm_up(options: Options) -> float:
+def warm_up(options: Options) -> dict[str, Any]:
     """Phase 1: the best fine-tuned student by validation loss."""
-    return options.warm_up_epochs
+    return plainly(options.warm_up_epochs)
 
 
 def block(options: Options) -> Block:

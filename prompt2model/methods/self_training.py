@@ -20,6 +20,7 @@ from prompt2model.decoding import batches_by_length, likelihoods
 from prompt2model.errors import ConfigError, DataError
 from prompt2model.heads import ending
 from prompt2model.losses import cross_entropy, summed
+from prompt2model.methods import plainly
 from prompt2model.records import Example, Source, TaskSpec
 from prompt2model.student import MAX_PADDED_TOKENS, LocalModel
 from prompt2model.supply import Block
@@ -60,9 +61,9 @@ def suits(task: TaskSpec, options: Options) -> None:
         )
 
 
-def warm_up(options: Options) -> float:
+def warm_up(options: Options) -> dict[str, Any]:
     """Epochs on the labelled rows, after which the student's own labels are worth something."""
-    return options.warm_up
+    return plainly(options.warm_up)
 
 
 def prepare(examples: Sequence[Example], course: Course) -> Prepared:

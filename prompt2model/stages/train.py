@@ -18,7 +18,7 @@ from prompt2model.config import TrainConfig
 from prompt2model.course import Course, Prepared, check_same_tokenizer, white_box
 from prompt2model.errors import ConfigError, DataError
 from prompt2model.layers import save_every
-from prompt2model.method_choice import PLAIN, choose_method
+from prompt2model.method_choice import choose_method
 from prompt2model.methods import check_suits, open_method, without_white_box
 from prompt2model.records import Checkpoint, Splits, Student, TaskSpec
 from prompt2model.student import LocalModel, adapt, dtype_of, fingerprint, load, merge, save
@@ -56,16 +56,16 @@ def train(
     check_suits(method, options, task)
     task = as_answered(task, method.answer_after(options) if hasattr(method, "answer_after") else "")
     is_own = hasattr(method, "taught_by_base") and method.taught_by_base(options)
-    teacher = (
-        open_teacher(f"transformers:{base}") if is_own else _fitting(teacher, method.needs(options), config.method)
-    )
+    teacher = None if is_own else _fitting(teacher, method.needs(options), config.method)
     if not splits.train:
         raise DataError("There are no rows to train on.", hint="Raise generate.count, or give rows with --data.")
     accelerator = _accelerator()
-    begin = partial(train, task, splits, base, seed=seed, save_every_seconds=save_every_seconds)
-    start = _warmed_up(method, options, config, begin, folder / "warm-up", (task, splits, base, config, seed))
+    begin = partial(train, task, splits, base, seed=seed, teacher=teacher, save_every_seconds=save_every_seconds)
+    given = (task, splits.train, splits.validation, config, options, seed)
+    start = _warmed_up(method, options, config, begin, folder / "warm-up", (*given, base, _identity(teacher)))
     weights = start or _initial(base, config.init, folder / "init")
-    key = store.digest((task, splits.train, splits.validation, fingerprint(weights), config, seed, _identity(teacher)))
+    teacher = open_teacher(f"transformers:{start or base}") if is_own else teacher
+    key = store.digest((*given, fingerprint(weights), _identity(teacher)))
     kept = _kept(folder / "unfinished", key)
     precision = kept[1]["precision"] if kept else _same(str(dtype_of(config.precision)).removeprefix("torch."))
     model, codec = load(weights, precision=precision)
@@ -81,7 +81,7 @@ def train(
     loop = Loop(accelerator, model, codec, partial(method.loss, course=course), plan, folder, kept)
     loop.run(supply, HeldOut(task, splits.validation, held_out, _thoughts(task, lessons)), save_every_seconds)
     also = {"answer_after": task.answer_after, "dropped": prepared.dropped}
-    return _finish(loop, base, config.method, teacher=teacher.name if teacher else "", **also)
+    return _finish(loop, base, config.method, teacher=base if is_own else teacher.name if teacher else "", **also)
 
 
 def _thoughts(task: TaskSpec, lessons: Sequence[Lesson]) -> int:
@@ -106,13 +106,12 @@ def _identity(teacher: Teacher | None) -> str:
 def _warmed_up(
     method: Any, options: Any, config: TrainConfig, begin: Any, folder: Path, depends_on: Any
 ) -> Path | None:
-    """The folder of a student that was plainly fine-tuned first, the best by validation loss; None without that."""
-    epochs = method.warm_up(options) if hasattr(method, "warm_up") else 0.0
-    if not epochs:
+    """The folder of the student of the training that comes first; None where none does."""
+    differs = method.warm_up(options) if hasattr(method, "warm_up") else {}
+    if not differs:
         return None
-    plain = config.model_copy(update={"method": PLAIN, "options": {}, "epochs": epochs, "best_by": "loss"})
     if not store.is_made(folder, "train", Student, depends_on=depends_on):
-        student = begin(plain, folder=folder / "student")
+        student = begin(config.model_copy(update=differs), folder=folder / "student")
         if PartialState().is_main_process:
             store.once(folder, "train", Student, lambda: student, depends_on=depends_on)
         PartialState().wait_for_everyone()
