@@ -10,7 +10,7 @@ from prompt2model import weights
 from prompt2model.catalogue import builtin_models
 from prompt2model.config import Config
 from prompt2model.ledger import price, price_line
-from prompt2model.methods import check_suits, open_method
+from prompt2model.methods import all_epochs, check_suits, open_method
 from prompt2model.pace import FIRST
 from prompt2model.pipeline import read_back
 from prompt2model.questions import answer_request, question
@@ -241,12 +241,13 @@ class _Planning:
 
     def training(self) -> Step:
         (rows, held_out, _), config = self.sides, self.config.train
-        tokens = round(rows * config.epochs * self.row_tokens)
-        checked = round(held_out * config.epochs * config.validations_per_epoch * self.row_tokens)
+        epochs = all_epochs(config)
+        tokens = round(rows * epochs * self.row_tokens)
+        checked = round(held_out * epochs * config.validations_per_epoch * self.row_tokens)
         size, speed = parameters(self.found.base), measure()
         seconds = LOADING_SECONDS + tokens / speed.learning(size) + checked / speed.reading(size)
         how = f"LoRA of rank {config.lora_rank}" if config.lora_rank else "all weights"
-        return self._step("train", f"{config.method}, {config.epochs:g} epochs, {how}", tokens, seconds)
+        return self._step("train", f"{config.method}, {epochs:g} epochs, {how}", tokens, seconds)
 
     def evaluating(self) -> Step:
         config, base = self.config.evaluate, self.found.base

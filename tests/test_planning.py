@@ -46,6 +46,22 @@ def test_an_open_task_takes_two_requests_a_row(tiny_decoder: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
+    ("method", "options", "epochs"),
+    [
+        ("seqkd", {}, 3),
+        ("reverse_kl", {"warm_up_epochs": 2}, 5),
+        ("context", {"teacher": "base", "contexts": ["Name it.", "Call it."], "order": "sequential"}, 6),
+        ("context", {"teacher": "base", "contexts": ["Name it.", "Call it."]}, 3),
+    ],
+)
+def test_trainings_that_come_first_are_counted(tiny_decoder: Path, method: str, options: dict[str, object], epochs):
+    how = {"train__method": method, "train__options": options}
+    plain, told = (step(planned(tiny_decoder, f"transformers:{tiny_decoder}", **one), "train") for one in ({}, how))
+    assert f"{method}, {epochs} epochs" in told.does
+    assert told.tokens == pytest.approx(plain.tokens * epochs / 3, abs=1)
+
+
+@pytest.mark.parametrize(
     ("strategy", "requests"),
     [("example_guided", 2 + 40), ("topic_guided", 3 + 40), ("textbook", 5 + 40), ("input_first", 80), ("explain", 160)],
 )
