@@ -11,7 +11,7 @@ ABILITIES = {
     "json_schema": "keeps to a JSON schema",
     "logprobs": "gives the likelihood of answers that it is shown",
     "logits": "gives the whole distribution of every token (white box)",
-    "beams": "looks for its likeliest answer with several beams",
+    "beams": "searches several beams for its likeliest answer",
 }
 WHITE_BOX = ("logits", "beams")
 """Abilities that no server has, known without asking."""

@@ -98,7 +98,7 @@ class Chat:
         if not request.choices and not request.continues and request.beams == 1:
             return request
         if request.beams > 1:
-            what = "it looks for an answer with one beam only"
+            what = "it searches one beam only"
         elif request.continues and not request.choices:
             what = "it continues no text: it can only answer"
         elif "logprobs" not in self.can:
