@@ -11,7 +11,7 @@ row; the validation's reverse KL is of given answers, a token's mean, at each va
 """
 
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -47,7 +47,7 @@ ARMS = ("teacher", "sft", "word_kd", "seqkd", *POLICIES)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    sizes: dict[str, Any] = {"rows": 600, "test_rows": 200, "draws": 2, "epochs": 3.0, "policy_epochs": 1.0}
+    sizes: dict[str, Any] = {"rows": 200, "test_rows": 100, "draws": 1, "epochs": 3.0, "policy_epochs": 1.0}
     args = arguments(__doc__, argv, ["restaurant_text"], base=DEFAULT_MODEL, every=2, learning_rate=0.0, **sizes)
     cells = Cells(args)
     for name in args.tasks:
@@ -131,50 +131,62 @@ class Lab:
         return max(len(self.teacher.codec.completion(row.output)) for row in self.given[1].train) + 8
 
     def drawn_figures(self, student: LocalModel) -> Figures:
-        """What answers drawn from the student and from the teacher show."""
-        codec, test = self.teacher.codec, self.given[1].test
-        rows = [codec.row(asked_of_student(row), row.output, max_length=MAX_LENGTH) for row in test] * self.args.draws
-        draw = partial(sampled, rows=rows, seeds=range(len(rows)), max_length=MAX_LENGTH, max_new_tokens=self.longest)
-        free = draw(student)
-        found = {"distinct_4": 100 * distinct([codec.text(row.completion) for row in free], 4)}
+        """What answers drawn from the student show, beside those drawn from the teacher."""
+        answers = self.draw(student)
+        found = {"distinct_4": 100 * distinct([student.codec.text(row.completion) for row in answers], 4)}
         if student is self.teacher:
             return found
-        apart = per_token(reverse_kl, student, self.teacher, free)
-        errors = excess_errors(student, self.teacher, free, draw(self.teacher), LENGTHS)
-        found["reverse_kl_nats"] = accumulated(apart, free, self.longest)
-        return found | {f"excess_error_{length}": error for length, error in zip(LENGTHS, errors, strict=True)}
+        free, oracle = judged(student, self.teacher, answers), judged(student, self.teacher, self.by_oracle)
+        found["reverse_kl_nats"] = free.accumulated(self.longest)[1]
+        return found | {f"excess_error_{length}": excess_error(free, oracle, length) for length in LENGTHS}
+
+    @cached_property
+    def by_oracle(self) -> list[Row]:
+        return self.draw(self.teacher)
+
+    def draw(self, model: LocalModel) -> list[Row]:
+        """The test rows with answers that the model draws."""
+        test = [(asked_of_student(row), row.output) for row in self.given[1].test] * self.args.draws
+        rows = [model.codec.row(*pair, max_length=MAX_LENGTH) for pair in test]
+        return sampled(model, rows, range(len(rows)), max_length=MAX_LENGTH, max_new_tokens=self.longest)
 
 
-def excess_errors(
-    student: LocalModel, teacher: LocalModel, free: Sequence[Row], oracle: Sequence[Row], lengths: Sequence[int]
-) -> list[float]:
-    """ExAccErr(l) = (R(l) − l ε(l)) / (l ε(l)), in per cent: eq. 30 to 32 of appendix B.5, for each of the lengths.
+@dataclass(frozen=True)
+class Judged:
+    """Answers, and how far student and teacher are apart at each of their tokens."""
+
+    rows: Sequence[Row]
+    apart: Sequence[Tensor]
+    """(T, 2) of each answer: KL(p ‖ q) and KL(q ‖ p), p the teacher, q the student, in nats."""
+
+    def accumulated(self, length: int) -> tuple[float, float]:
+        """Both, summed over the first `length` tokens, in the mean over the answers by the weights of their rows."""
+        sums = torch.stack(
+            [row.weight * of_row[:length].sum(0) for of_row, row in zip(self.apart, self.rows, strict=True)]
+        )
+        forward, reverse = (sums.sum(0) / sum(row.weight for row in self.rows)).tolist()
+        return forward, reverse
+
+
+def excess_error(free: Judged, oracle: Judged, length: int) -> float:
+    """ExAccErr(l) = (R(l) − l ε(l)) / (l ε(l)), in per cent: eq. 30 to 32 of appendix B.5.
 
     R(l) sums KL(p ‖ q) over the first l tokens of answers that the student drew (`free`), l ε(l) over those of answers
     that the teacher drew (`oracle`). The mean over y_t ~ p is exact. After an answer's end the two agree.
     """
-    regret, error = per_token(forward_kl, student, teacher, free), per_token(forward_kl, student, teacher, oracle)
-    return [100 * (accumulated(regret, free, at) / accumulated(error, oracle, at) - 1) for at in lengths]
-
-
-def accumulated(values: Sequence[Tensor], rows: Sequence[Row], length: int) -> float:
-    """The sum of the first `length` tokens' values, in the mean over the rows by their weights."""
-    sums = [row.weight * float(of_row[:length].sum()) for of_row, row in zip(values, rows, strict=True)]
-    return sum(sums) / sum(row.weight for row in rows)
+    return 100 * (free.accumulated(length)[0] / oracle.accumulated(length)[0] - 1)
 
 
 @torch.no_grad()
-def per_token(
-    divergence: Callable[[Tensor, Tensor], Tensor], student: LocalModel, teacher: LocalModel, rows: Sequence[Row]
-) -> list[Tensor]:
-    """The divergence of the two at each token of each row's answer, (T,) of its own T, in nats."""
+def judged(student: LocalModel, teacher: LocalModel, rows: Sequence[Row]) -> Judged:
+    """The answers, read by both."""
     common, found = len(student.codec.tokenizer), {}
     for places in batches_by_length([len(row) for row in rows], 8, 1024):
         batch = student.codec.collate([rows[place] for place in places]).to(student.model.device)
-        ours, theirs = (ending(one.model, batch) for one in (student, teacher))
-        values = divergence(ours.head(ours.states)[:, :common], theirs.head(theirs.states)[:, :common])  # (N,)
-        found |= zip(places, values.cpu().split([len(rows[place].completion) for place in places]), strict=True)
-    return [found[place] for place in range(len(rows))]
+        q, p = (end.head(end.states)[:, :common] for end in (ending(one.model, batch) for one in (student, teacher)))
+        both = torch.stack([forward_kl(q, p), reverse_kl(q, p)], 1).cpu()  # (N, 2)
+        found |= zip(places, both.split([len(rows[place].completion) for place in places]), strict=True)
+    return Judged(rows, [found[place] for place in range(len(rows))])
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ thinks up to `--traces` times about each until it comes to the row's answer.
 
 import re
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 
@@ -30,7 +30,7 @@ CALCULATION = re.compile(r"<<.*?>>")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    sizes = {"rows": 800, "test_rows": 200, "epochs": 3.0, "learning_rate": 0.0, "traces": 2}
+    sizes = {"rows": 800, "test_rows": 500, "epochs": 3.0, "learning_rate": 0.0, "traces": 2}
     teacher = f"transformers:{DEFAULT_MODEL}"
     args = arguments(__doc__, argv, ["grade_school_math"], base=DEFAULT_MODEL, teacher=teacher, **sizes)
     cells = Cells(args)
@@ -44,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     cells.print("score", "rows", "rationales", "n", "seconds")
 
 
-def measured(args: Namespace, given, method: str, percent: float, seed: int, folder: Path) -> Figures:
+def measured(
+    args: Namespace, given: Callable[[], tuple[TaskSpec, Splits]], method: str, percent: float, seed: int, folder: Path
+) -> Figures:
     """The score of a student of the first rows, with or without their rationales."""
     task, splits = given()
     rows = splits.train[: max(1, round(percent / 100 * len(splits.train)))]
