@@ -20,7 +20,7 @@ from prompt2model import registry, store
 from prompt2model.answers import Answer, ask
 from prompt2model.config import ParseConfig, RetrieveConfig, SplitConfig
 from prompt2model.course import asked_of_student
-from prompt2model.errors import ConfigError, DataError
+from prompt2model.errors import ConfigError, DataError, WeightsError
 from prompt2model.records import Example, Found, Made, Message, Splits, Student, TaskSpec
 from prompt2model.rows import read_rows
 from prompt2model.stages.parse import parse
@@ -66,7 +66,7 @@ class Cells:
         kept = next((line for line in self._kept() if line["cell"] == cell and line["sizes"] == self.sizes), None)
         try:
             kept = kept or self._measured(measure, cell)
-        except (ConfigError, DataError) as error:
+        except (ConfigError, DataError, WeightsError) as error:
             print(error, flush=True)
         else:
             self.lines.append(kept["cell"] | kept["figures"])

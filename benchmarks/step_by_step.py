@@ -2,7 +2,7 @@
 
     python benchmarks/step_by_step.py DATA [TASK ...] --results step_by_step.jsonl
 
-Hsieh et al., 2023, https://arxiv.org/abs/2305.02301, figure 4 and 5. Where outputs are worked solutions that end in
+Hsieh et al., 2023, https://arxiv.org/abs/2305.02301, figures 4 and 5. Where outputs are worked solutions that end in
 `#### answer`, as those of GSM8K, people wrote the rationales. Rows of other tasks get theirs from `--teacher`, which
 thinks up to `--traces` times about each until it comes to the row's answer.
 """
