@@ -1,0 +1,128 @@
+"""The benchmarks of the papers' claims run, keep what they measured, and compute what the papers' formulas say."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from command import sentences, write_script
+from three_words import ANSWERS, END, LONGEST, log_probabilities, speaker
+
+from prompt2model.batches import Row
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+
+SMALL = ["--rows", "8", "--test-rows", "4", "--epochs", "1", "--seeds", "1"]
+PROMPTS = {
+    "films": "Is the film good or bad? Answer with good or bad.\n\ninput: a fine film\noutput: good\n",
+    "sums": "Solve it. Give the number after ####.\n\ninput: one and one\noutput: One more.\n#### 2\n",
+    "texts": "Say it again in other words.\n\ninput: it is fine\noutput: all is well\n",
+}
+OUTPUTS = {
+    "films": lambda number: ("good", "bad")[number % 2],
+    "sums": lambda number: f"That is easy.\n#### {number}",
+    "texts": lambda number: sentences(1, seed=number)[0],
+}
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """A folder of tasks with a dozen rows each."""
+    for name, prompt in PROMPTS.items():
+        folder = tmp_path / "data" / name
+        folder.mkdir(parents=True)
+        (folder / "prompt.md").write_text(prompt)
+        rows = [json.dumps({"input": text, "output": OUTPUTS[name](at)}) for at, text in enumerate(sentences(20))]
+        (folder / "train.jsonl").write_text("\n".join(rows[:12]))
+        (folder / "test.jsonl").write_text("\n".join(rows[12:]))
+    return tmp_path / "data"
+
+
+CASES = {
+    "minillm": (
+        "texts",
+        ["--draws=1", "--only", "teacher", "seqkd", "word_kd", "reverse_kl", "without single step"],
+        5,
+    ),
+    "step_by_step": ("sums", [], 8),
+    "distilbert": ("films", [], 6),
+    "context": ("films addition", ["--digits=1", "--scratchpads=24", "--epochs=40", "--learning-rate=0.01"], 7),
+    "data_proof": ("texts", ["--only", "as usual", "without format"], 2),
+}
+"""For each benchmark the tasks, further arguments, and how many cells there are."""
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_benchmark_measures_every_cell_once(name, data, tmp_path, tiny_decoder, capsys):
+    tasks, further, cells = CASES[name]
+    results = tmp_path / "results.jsonl"
+    argv = [str(data), *tasks.split(), "--results", str(results), "--base", str(tiny_decoder), *SMALL, *further]
+    if name == "data_proof":
+        argv += ["--teacher", write_script(tmp_path / "script.jsonl")]
+    main = importlib.import_module(name).main
+    main(argv)
+    kept, shown = results.read_text(), capsys.readouterr().out
+    main(argv)
+    assert results.read_text() == kept
+    assert len(kept.splitlines()) == cells
+    assert all("score" in json.loads(line)["figures"] for line in kept.splitlines())
+    assert capsys.readouterr().out == shown[shown.index("\n|") :]
+
+
+def test_a_table_shows_mean_and_deviation_over_the_seeds():
+    from cells import table
+
+    lines = [{"task": "t", "arm": "a", "seed": seed, "score": value, "n": 5} for seed, value in enumerate((1.0, 3.0))]
+    assert table([*lines, {"task": "t", "arm": "b", "seed": 0, "n": 5}], ["score", "n"]).splitlines() == [
+        "| task | arm | seeds | score | n |",
+        "| --- | --- | --- | --- | --- |",
+        "| t | a | 2 | 2 ± 1.4 | 5 |",
+        "| t | b | 1 | – | 5 |",
+    ]
+
+
+@pytest.mark.parametrize("architecture", ["decoder", "encoder-decoder"])
+def test_the_excess_error_is_that_of_all_answers_by_their_probability(architecture):
+    from minillm import excess_error, judged
+
+    student, teacher = speaker(architecture, 1), speaker(architecture, 2)
+    prompt = (1, 2, 1)
+    free, oracle = (
+        judged(student, teacher, [Row(prompt, answer, probability(who, prompt, answer)) for answer in ANSWERS])
+        for who in (student, teacher)
+    )
+    for length in range(1, LONGEST + 1):
+        regret, error = (
+            sum(divergence_after(who, student, teacher, prompt, place) for place in range(length))
+            for who in (student, teacher)
+        )
+        assert excess_error(free, oracle, length) == pytest.approx(100 * (regret - error) / error, rel=1e-3, abs=1e-3)
+    assert abs(regret - error) > 0.01 * error
+
+
+@torch.no_grad()
+def probability(who, prompt, answer) -> float:
+    log_p = log_probabilities(who, prompt, answer)
+    return float(log_p.gather(1, torch.tensor(answer)[:, None]).sum().exp())
+
+
+@torch.no_grad()
+def divergence_after(who, student, teacher, prompt, place: int) -> float:
+    """KL(p ‖ q) of the next token after `place` tokens that `who` wrote, where the answer has not ended."""
+    total = 0.0
+    for begun in {answer[:place] for answer in ANSWERS if len(answer) >= place and END not in answer[:place]}:
+        log_p, log_q = (log_probabilities(one, prompt, (*begun, END))[-1] for one in (teacher, student))
+        reached = probability(who, prompt, begun) if begun else 1.0
+        total += reached * float((log_p.exp() * (log_p - log_q)).sum())
+    return total
+
+
+def test_a_sum_is_worked_out_from_the_right_with_what_is_carried():
+    from context import additions, worked_out
+
+    assert worked_out(18, 23) == "8+3+0=11 1+2+1=04"
+    sums = additions(81, 1, seed=0)
+    assert len({row.input for row in sums}) == 81
+    assert all(sum(map(int, row.input.split(" + "))) == int(row.output) for row in sums)
