@@ -28,10 +28,13 @@ LONGEST_LIST = 4096
 """Tokens of a list at most."""
 
 ENOUGH_WRITTEN = 24
-"""Written rows from which on the user's need not be shown."""
+"""Written rows from which on the user's need not always be shown."""
 
 CHOSEN_FROM = 6
 """Written rows of which the least worn is shown."""
+
+USERS_SHOWN = 0.5
+"""How often one of the user's rows stands before them all the same: it keeps the form from drifting away."""
 
 SUBJECT_LETTERS = 5
 """Letters from which on a word tells what a text is about."""
@@ -52,7 +55,7 @@ def hint(rng: Random) -> str:
 def shown(pool: Sequence[Example], count: int, rng: Random, label: str | None = None) -> list[Example]:
     """Up to `count` rows of the pool, the user's first; with a label, half of them have it and stand last.
 
-    With a label the user's rows are shown until enough others are written, and of those the least worn.
+    With a label the user's rows are shown until enough others are written, and then mostly the least worn of those.
     """
     if label is None:
         return _draw(pool, count, rng)
@@ -173,7 +176,7 @@ def _draw(rows: Sequence[Example], count: int, rng: Random) -> list[Example]:
 
 
 def _draw_least_worn(rows: Sequence[Example], count: int, rng: Random) -> list[Example]:
-    """As `_draw` until enough rows are written; then written ones, each the least worn of a few.
+    """As `_draw` until enough rows are written; then written ones, each the least worn of a few, and at times a user's.
 
     What is shown in every prompt, and its descendants, pull all that is written towards one subject: of 400 film
     reviews that began with one about jokes, 57 % were about jokes, and 18 % when they were drawn like this.
@@ -181,9 +184,13 @@ def _draw_least_worn(rows: Sequence[Example], count: int, rng: Random) -> list[E
     written = [row for row in rows if not row.is_real]
     if len(written) < ENOUGH_WRITTEN:
         return _draw(rows, count, rng)
+    users = [row for row in rows if row.is_real] if rng.random() < USERS_SHOWN else []
+    first = rng.sample(users, min(1, count, len(users)))
+    missing = count - len(first)
     rows_with = Counter(word for row in written for word in set(_subject(row)))
-    drawn = rng.sample(written, min(count * CHOSEN_FROM, len(written)))
-    return [min(drawn[place::count], key=lambda row: _wear(row, rows_with, len(written))) for place in range(count)]
+    drawn = rng.sample(written, min(missing * CHOSEN_FROM, len(written)))
+    least = [min(drawn[i::missing], key=lambda row: _wear(row, rows_with, len(written))) for i in range(missing)]
+    return first + least
 
 
 def _wear(row: Example, rows_with: Counter[str], most: int) -> int:

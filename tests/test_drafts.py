@@ -112,12 +112,18 @@ def test_the_users_rows_are_shown_first_and_half_have_the_label():
 def test_with_enough_written_rows_the_least_worn_are_shown_and_none_twice():
     worn = [row(f"the printer is broken {i}", kind="teacher") for i in range(20)]
     fresh = [row(f"my {subject} died", kind="teacher") for subject in ("monitor", "keyboard", "scanner", "router")]
-    pool = [row("the printer burns"), *worn, *fresh]
-    drawn = [shown(pool, 4, Random(seed), "bug") for seed in range(50)]
-    assert not any(example.is_real for few in drawn for example in few)
+    drawn = [shown([*worn, *fresh], 4, Random(seed), "bug") for seed in range(50)]
     assert all(len({example.input for example in few}) == len(few) == 2 for few in drawn)
     share = sum(example in fresh for few in drawn for example in few) / 100
-    assert share > 2 * len(fresh) / len(pool)
+    assert share > 2 * len(fresh) / 24
+
+
+def test_with_enough_written_rows_the_users_stand_first_about_half_of_the_time():
+    pool = [row("the printer burns"), *(row(f"written {i}", kind="teacher") for i in range(30))]
+    drawn = [shown(pool, 4, Random(seed), "bug") for seed in range(200)]
+    assert all(len(few) == 2 and not few[1].is_real for few in drawn)
+    assert 80 <= sum(few[0].is_real for few in drawn) <= 120
+    assert [len(shown(pool, count, Random(1), "bug")) for count in (0, 1, 2)] == [0, 1, 1]
 
 
 def test_without_a_label_the_users_rows_are_shown_however_many_are_written():

@@ -49,6 +49,12 @@ def write_or_judge(request: Request) -> str:
     return ("yes " if wanted_label(request) == "positive" else "no ") + words(request.seed)
 
 
+class Elsewhere(Scripted):
+    """A scripted teacher that answers with whole inputs: it goes on with none that was begun."""
+
+    is_local = False
+
+
 def test_the_rows_are_as_many_as_asked_for_and_balanced():
     made = generate(REVIEWS, NOTHING, GenerateConfig(count=50), teacher=Scripted(write_or_judge))
     assert Counter(row.output for row in made.examples) == {"positive": 25, "negative": 25}
@@ -129,7 +135,7 @@ def test_labels_take_more_than_their_share_only_when_the_others_cannot_be_had():
 
 
 def test_a_teacher_that_repeats_itself_is_stopped_and_the_reason_said():
-    teacher = Scripted(lambda request: "positive" if request.choices else "the same sentence every time")
+    teacher = Elsewhere(lambda request: "positive" if request.choices else "the same sentence every time")
     made = generate(REVIEWS, NOTHING, GenerateConfig(count=100, filters=("duplicate",)), teacher=teacher)
     assert len(made.examples) == 1
     assert len(teacher.asked) <= 400
@@ -242,7 +248,7 @@ def test_given_rows_are_not_shown_to_the_teacher_and_not_written_again():
     def copies(request: Request) -> str:
         return write_or_judge(request) if request.choices or request.seed % 2 else data.input + "!"
 
-    teacher = Scripted(copies)
+    teacher = Elsewhere(copies)
     made = generate(REVIEWS, Found(base="a/base", examples=(data,)), GenerateConfig(count=20), teacher=teacher)
     assert not any(data.input in prompt_text(request) for request in teacher.asked if not request.choices)
     assert not any(row.input.startswith(data.input) for row in made.examples)

@@ -70,6 +70,35 @@ def is_list(request: Request) -> bool:
     return "</example>, and" in request.messages[-1].content
 
 
+# Label first
+
+
+def openings(teacher: Scripted) -> list[str]:
+    return [request.messages[-1].content.rpartition("Text:")[2].strip() for request in teacher.asked]
+
+
+def test_a_local_teacher_begins_half_of_the_inputs_as_those_of_another_label_begin():
+    teacher = Scripted(lambda request: f" {words(request, 3)}")
+    rows = run("label_first", MAILS, teacher, count=200)
+    begun = openings(teacher)
+    assert 70 <= sum(map(bool, begun)) <= 130
+    for row, opening in zip(rows, begun, strict=True):
+        other = "my invoice" if row.output == "bug" else "the app"
+        assert opening == "" or (f"{other} ".startswith(f"{opening} ") and row.input.startswith(f"{opening} "))
+    assert {len(opening.split()) for opening in begun} == {0, 1, 2}
+
+
+def test_nothing_after_the_words_that_were_begun_is_an_empty_reply():
+    rows = run("label_first", MAILS, Scripted(lambda request: " \n"), count=20)
+    assert {row.reason for row in rows} == {"empty reply"}
+
+
+def test_a_teacher_elsewhere_writes_inputs_from_their_first_word():
+    teacher = Asked(words)
+    rows = run("label_first", MAILS, teacher, count=20)
+    assert [row.input for row in rows] == [words(request) for request in teacher.asked]
+
+
 # Shares and options
 
 
