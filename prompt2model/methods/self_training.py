@@ -6,7 +6,7 @@ round: the student as it is labels all inputs that have no label, and learns fro
 the labelled rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from torch import Tensor
 
 from prompt2model.batches import Batch, Lesson
 from prompt2model.course import Course, Prepared, asked_of_student, label_rows
-from prompt2model.decoding import batches_by_length, likelihoods
+from prompt2model.decoding import likelihoods
 from prompt2model.errors import ConfigError, DataError
 from prompt2model.heads import ending
 from prompt2model.losses import cross_entropy, summed
+from prompt2model.memory import in_batches
 from prompt2model.methods import plainly
 from prompt2model.records import Example, Source, TaskSpec
 from prompt2model.student import MAX_PADDED_TOKENS, LocalModel
@@ -98,15 +99,8 @@ def block(options: Options) -> Block:
 def rollouts(student: LocalModel, lessons: Sequence[Lesson], course: Course, seeds: Sequence[int]) -> list[Lesson]:
     """The lessons with pseudo-labels where they had none, empty where the student is not sure enough."""
     found = list(lessons)
-    asked = [place for place, lesson in enumerate(lessons) if len(lesson) > 1]
-    lengths = [len(lessons[place][0].prompt) for place in asked]
-    for group in batches_by_length(lengths, student.batch_rows, MAX_PADDED_TOKENS):
-        places = [asked[index] for index in group]
-        prompts = [lessons[place][0].prompt for place in places]
-        choices = [row.completion for row in lessons[places[0]]]
-        table = likelihoods(student.model, course.codec, prompts, choices).double().softmax(1)  # (rows, labels)
-        for place, probabilities in zip(places, table.tolist(), strict=True):
-            found[place] = _labelled(lessons[place], probabilities, course.options)
+    for place, probabilities in _labels(student.model, lessons, course, student.batch_rows):
+        found[place] = _labelled(lessons[place], probabilities, course.options)
     return found
 
 
@@ -115,6 +109,24 @@ def loss(model: Any, batch: Batch, course: Course) -> Tensor:
     return summed(
         lambda logits, place: cross_entropy(logits, batch.targets[place]), ending(model, batch), batch.weights
     )
+
+
+def _labels(
+    model: Any, lessons: Sequence[Lesson], course: Course, batch_rows: int
+) -> Iterator[tuple[int, Sequence[float]]]:
+    """The place of each lesson without a label, and the probability of every label."""
+    asked = [place for place, lesson in enumerate(lessons) if len(lesson) > 1]
+
+    def labelled(batch: list[int]) -> list[list[float]]:
+        first = lessons[asked[batch[0]]]
+        prompts = [lessons[asked[index]][0].prompt for index in batch]
+        table = likelihoods(model, course.codec, prompts, [row.completion for row in first])  # (rows, labels)
+        found: list[list[float]] = table.double().softmax(1).tolist()
+        return found
+
+    lengths = [len(lessons[place][0].prompt) for place in asked]
+    for batch, tables in in_batches(lengths, batch_rows, MAX_PADDED_TOKENS, labelled):
+        yield from zip([asked[index] for index in batch], tables, strict=True)
 
 
 def _labelled(lesson: Lesson, probabilities: Sequence[float], options: Options) -> Lesson:
