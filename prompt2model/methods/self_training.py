@@ -4,13 +4,24 @@ Yarowsky, 1995, https://aclanthology.org/P95-1026, section 4; soft pseudo-labels
 https://arxiv.org/abs/1503.02531. It starts from a student fine-tuned on the rows as they are. Then each epoch is a
 round: the student as it is labels all inputs that have no label, and learns from those of which it is sure and from
 the labelled rows.
+
+In co-training (Blum & Mitchell, 1998, https://doi.org/10.1145/279943.279962) two students label for each other. Theirs
+see two views of an input, each of which would do; a text has no second half that would. So ours differ by what they
+have learned: each of the labelled rows has its half, with its own dropout, and there is no common fine-tuning. As long
+as they are the same they have nothing to tell each other: the first round is on the labelled rows alone. The price is
+the second student: its weights, gradients and moments (under LoRA only its adapters'), and twice the time. The first
+is kept.
 """
 
+import zlib
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import torch
+from accelerate.utils import extract_model_from_parallel
 from pydantic import BaseModel, ConfigDict, Field, FilePath
 from torch import Tensor
 
@@ -29,6 +40,9 @@ from prompt2model.tables import read_table
 
 ARCHITECTURES = ("decoder", "encoder-decoder")
 
+FIRST, SECOND = "first", "second"
+"""Whose row it is, of two students."""
+
 MAX_INPUTS = 1_000_000
 
 
@@ -44,8 +58,17 @@ class Options(BaseModel):
     )
     threshold: float = Field(0.9, ge=0, le=1, description="Probability of its likeliest label from which one counts.")
     soft: bool = Field(False, description="Learn the probabilities of all labels, not the likeliest label alone.")
+    labelled_by: Literal["itself", "peer"] = Field(
+        "itself",
+        description="Who labels for the student: it itself, or a second student, for which it labels in turn "
+        "(co-training).",
+    )
     passes: int = Field(1, gt=0, description="Passes over what was labelled, before it is labelled anew.")
-    warm_up: float = Field(1.0, ge=0, description="Epochs on the rows as they are beforehand.")
+    warm_up: float | None = Field(
+        None,
+        ge=0,
+        description="Epochs on the rows as they are beforehand: 1, but 0 for two students, whose first round is that.",
+    )
 
 
 def needs(options: Options) -> tuple[str, ...]:
@@ -64,7 +87,20 @@ def suits(task: TaskSpec, options: Options) -> None:
 
 def warm_up(options: Options) -> dict[str, Any]:
     """Epochs on the labelled rows, after which the student's own labels are worth something."""
-    return plainly(options.warm_up)
+    usual = 0.0 if options.labelled_by == "peer" else 1.0
+    return plainly(usual if options.warm_up is None else options.warm_up)
+
+
+def shares(options: Options) -> dict[str, float]:
+    """Half of each student, so that the loss is their mean; the validation's rows, of no part, are the first's."""
+    return {"": 1.0, FIRST: 0.5, SECOND: 0.5}
+
+
+def equip(model: Any, course: Course) -> None:
+    """The second student, a copy of the first. Weights that are not trained are the same for both."""
+    if course.options.labelled_by == "peer":
+        frozen = {id(parameter): parameter for parameter in model.parameters() if not parameter.requires_grad}
+        model.equipment = deepcopy(model, frozen)
 
 
 def prepare(examples: Sequence[Example], course: Course) -> Prepared:
@@ -77,6 +113,11 @@ def prepare(examples: Sequence[Example], course: Course) -> Prepared:
             hint='Name a file of inputs: --set train.options.inputs="inputs.txt"',
         )
     labelled = examples if path else [row for row in examples if row.is_real]
+    if course.options.labelled_by == "peer" and not labelled:
+        raise DataError(
+            "Two students have nothing to begin with: every training row was written by a teacher.",
+            hint="Give rows with --data, or leave out train.options.labelled_by.",
+        )
     return Prepared([*labelled, *unlabelled])
 
 
@@ -97,7 +138,10 @@ def block(options: Options) -> Block:
 
 
 def rollouts(student: LocalModel, lessons: Sequence[Lesson], course: Course, seeds: Sequence[int]) -> list[Lesson]:
-    """The lessons with pseudo-labels where they had none, empty where the student is not sure enough."""
+    """The lessons with pseudo-labels where they had none, empty where nobody is sure enough."""
+    second = _second(student.model)
+    if second is not None:
+        return _for_each_other(student, second, lessons, course)
     found = list(lessons)
     for place, probabilities in _labels(student.model, lessons, course, student.batch_rows):
         found[place] = _labelled(lessons[place], probabilities, course.options)
@@ -105,10 +149,52 @@ def rollouts(student: LocalModel, lessons: Sequence[Lesson], course: Course, see
 
 
 def loss(model: Any, batch: Batch, course: Course) -> Tensor:
-    """The weighted sum of the negative log-likelihoods of the labels' tokens, in nats."""
+    """The weighted sum of the negative log-likelihoods of the labels' tokens, in nats; of two students, each on its
+    rows. In the validation it is the first's alone, which is kept."""
+    second = _second(model)
+    if second is None or not any(batch.parts):
+        return _of_labels(model, batch)
+    return _of_labels(model, _rows_of(FIRST, batch)) + _of_labels(second, _rows_of(SECOND, batch))
+
+
+def _second(model: Any) -> Any:
+    """The second student, or None."""
+    return getattr(extract_model_from_parallel(model), "equipment", None)
+
+
+def _of_labels(model: Any, batch: Batch) -> Tensor:
     return summed(
         lambda logits, place: cross_entropy(logits, batch.targets[place]), ending(model, batch), batch.weights
     )
+
+
+def _rows_of(student: str, batch: Batch) -> Batch:
+    """The student's rows; without any, a batch of no weight, for other processes wait for its gradient."""
+    own = batch.is_of(student)
+    return batch.only(own) if own.any() else replace(batch, weights=torch.zeros_like(batch.weights))
+
+
+def _for_each_other(student: LocalModel, second: Any, lessons: Sequence[Lesson], course: Course) -> list[Lesson]:
+    """The labelled lessons, each for one of the two; of the others, what each believes, for the other."""
+    found = [() if len(lesson) > 1 else _for_one(lesson) for lesson in lessons]
+    if not _are_same(student.model, second):
+        for teaches, learns in ((student.model, SECOND), (second, FIRST)):
+            for place, probabilities in _labels(teaches, lessons, course, student.batch_rows):
+                believed = _labelled(lessons[place], probabilities, course.options)
+                found[place] += tuple(replace(row, part=learns) for row in believed)
+    return found
+
+
+def _for_one(lesson: Lesson) -> Lesson:
+    """The lesson as that of one student, always the same: its tokens tell which."""
+    (row,) = lesson
+    return (replace(row, part=(FIRST, SECOND)[zlib.crc32(repr(row.prompt).encode()) % 2]),)
+
+
+def _are_same(first: Any, second: Any) -> bool:
+    weights = dict(first.named_parameters())
+    trained = [(name, parameter) for name, parameter in second.named_parameters() if parameter.requires_grad]
+    return all(torch.equal(weights[name], parameter) for name, parameter in trained)
 
 
 def _labels(
