@@ -81,7 +81,12 @@ class Batch:
         return torch.tensor([one == part for one in self.parts], dtype=torch.bool, device=self.labels.device)
 
     def only(self, tokens: Tensor) -> "Batch":
-        """The rows whose tokens these are, (N,) bool: all of a row's, or none."""
+        """The rows whose tokens these are, (N,) bool: all of a row's, or none.
+
+        Without any it is the whole batch at no weight: other processes wait for a gradient.
+        """
+        if not tokens.any():
+            return replace(self, weights=torch.zeros_like(self.weights))
         rows = torch.unique(self.counted.nonzero()[tokens, 0])
         return replace(
             self,

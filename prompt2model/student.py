@@ -5,6 +5,7 @@ import logging
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,11 @@ def adapt(model: Any, lora_rank: int) -> Any:
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         warnings.filterwarnings("ignore", "fan_in_fan_out is set to False", UserWarning)
         return get_peft_model(model, LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, target_modules="all-linear"))
+
+
+def twin(model: Any) -> Any:
+    """A second model with the same weights; those that are not trained, as under LoRA, both stand on."""
+    return deepcopy(model, {id(weight): weight for weight in model.parameters() if not weight.requires_grad})
 
 
 def merge(model: Any) -> Any:

@@ -280,6 +280,6 @@ def test_adapters_of_two_students_stand_on_the_same_weights(base):
 def test_two_students_without_labelled_rows_are_refused(tiny_decoder):
     codec = load(tiny_decoder, precision="float32")[1]
     rows = [row.model_copy(update={"source": Source(kind="teacher", name="x")}) for row in films(4)]
-    with pytest.raises(DataError, match="nothing to begin with") as caught:
+    with pytest.raises(DataError, match="no labelled rows") as caught:
         self_training.prepare(rows, Course(TASK, codec, self_training.Options(labelled_by="peer")))
     assert "--data" in caught.value.hint

@@ -1,6 +1,5 @@
 """Under `accelerate launch` every method learns as it does in one process: two share the rows and the work."""
 
-
 import pytest
 from launching import alone_and_together, largest_difference
 from tiny import save_decoder, save_encoder_decoder
@@ -23,8 +22,9 @@ METHODS = {
         "options": {"threshold": 0.5, "labelled_by": "peer"},
         "lora_rank": 4,
     },
+    "what its labels did": {"method": "meta_pseudo_labels"},
 }
-WITH_TEACHER = ("hidden", "word_kd")
+WITH_TEACHER, WITH_INPUTS = ("hidden", "word_kd"), ("self_training", "meta_pseudo_labels")
 CASES = (
     ("a projection", "decoder"),
     ("a projection", "encoder-decoder"),
@@ -36,6 +36,7 @@ CASES = (
     ("its own labels", "decoder"),
     ("two students", "encoder-decoder"),
     ("two students' adapters", "decoder"),
+    ("what its labels did", "decoder"),
 )
 
 
@@ -53,8 +54,8 @@ def test_two_processes_learn_as_one_does(tmp_path, inputs, name, architecture):
     base, settings = str(save(tmp_path / "base", seed=1, width=16)), {**HOW, **METHODS[name]}
     if settings["method"] in WITH_TEACHER:
         settings["teacher"] = str(save(tmp_path / "teacher", seed=2))
-    if settings["method"] == "self_training":
-        settings["options"] = {**settings["options"], "inputs": inputs}
+    if settings["method"] in WITH_INPUTS:
+        settings["options"] = {**settings.get("options", {}), "inputs": inputs}
     alone, first, second = alone_and_together(base, tmp_path, settings)
     assert first == second
     assert first["tokens"] == alone["tokens"]

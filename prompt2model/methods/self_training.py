@@ -14,36 +14,28 @@ is kept.
 """
 
 import zlib
-from collections.abc import Iterator, Sequence
-from copy import deepcopy
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate.utils import extract_model_from_parallel
 from pydantic import BaseModel, ConfigDict, Field, FilePath
 from torch import Tensor
 
 from prompt2model.batches import Batch, Lesson
-from prompt2model.course import Course, Prepared, asked_of_student, label_rows
-from prompt2model.decoding import likelihoods
-from prompt2model.errors import ConfigError, DataError
-from prompt2model.heads import ending
-from prompt2model.losses import cross_entropy, summed
-from prompt2model.memory import in_batches
+from prompt2model.course import Course, Prepared, label_lessons
+from prompt2model.errors import ConfigError
+from prompt2model.heads import equipment, likelihood_loss
 from prompt2model.methods import plainly
-from prompt2model.records import Example, Source, TaskSpec
-from prompt2model.student import MAX_PADDED_TOKENS, LocalModel
+from prompt2model.pseudo_labels import label_probabilities, with_unlabelled
+from prompt2model.records import Example, TaskSpec
+from prompt2model.student import LocalModel, twin
 from prompt2model.supply import Block
-from prompt2model.tables import read_table
 
 ARCHITECTURES = ("decoder", "encoder-decoder")
 
 FIRST, SECOND = "first", "second"
 """Whose row it is, of two students."""
-
-MAX_INPUTS = 1_000_000
 
 
 class Options(BaseModel):
@@ -99,37 +91,18 @@ def shares(options: Options) -> dict[str, float]:
 def equip(model: Any, course: Course) -> None:
     """The second student, a copy of the first. Weights that are not trained are the same for both."""
     if course.options.labelled_by == "peer":
-        frozen = {id(parameter): parameter for parameter in model.parameters() if not parameter.requires_grad}
-        model.equipment = deepcopy(model, frozen)
+        model.equipment = twin(model)
 
 
 def prepare(examples: Sequence[Example], course: Course) -> Prepared:
     """The labelled rows, and the inputs without a label with an empty output."""
-    path = course.options.inputs
-    unlabelled = _read(path) if path else [_without_label(row) for row in examples if not row.is_real]
-    if not unlabelled:
-        raise DataError(
-            "There are no inputs without a label: no training row was written by a teacher.",
-            hint='Name a file of inputs: --set train.options.inputs="inputs.txt"',
-        )
-    labelled = examples if path else [row for row in examples if row.is_real]
-    if course.options.labelled_by == "peer" and not labelled:
-        raise DataError(
-            "Two students have nothing to begin with: every training row was written by a teacher.",
-            hint="Give rows with --data, or leave out train.options.labelled_by.",
-        )
-    return Prepared([*labelled, *unlabelled])
+    options: Options = course.options
+    return Prepared(with_unlabelled(examples, options.inputs, need_labelled=options.labelled_by == "peer"))
 
 
 def rows(examples: Sequence[Example], course: Course) -> list[Lesson]:
     """The answer after the student's own prompt; of an input without a label, every label in its place."""
-    every = dict.fromkeys(course.task.labels, 1.0)
-    return [
-        (course.codec.row(asked_of_student(example), example.output, max_length=course.max_length),)
-        if example.output
-        else label_rows(example, every, course)
-        for example in examples
-    ]
+    return label_lessons(examples, course)
 
 
 def block(options: Options) -> Block:
@@ -139,11 +112,11 @@ def block(options: Options) -> Block:
 
 def rollouts(student: LocalModel, lessons: Sequence[Lesson], course: Course, seeds: Sequence[int]) -> list[Lesson]:
     """The lessons with pseudo-labels where they had none, empty where nobody is sure enough."""
-    second = _second(student.model)
+    second = equipment(student.model)
     if second is not None:
         return _for_each_other(student, second, lessons, course)
     found = list(lessons)
-    for place, probabilities in _labels(student.model, lessons, course, student.batch_rows):
+    for place, probabilities in label_probabilities(student.model, course.codec, lessons, student.batch_rows):
         found[place] = _labelled(lessons[place], probabilities, course.options)
     return found
 
@@ -151,27 +124,11 @@ def rollouts(student: LocalModel, lessons: Sequence[Lesson], course: Course, see
 def loss(model: Any, batch: Batch, course: Course) -> Tensor:
     """The weighted sum of the negative log-likelihoods of the labels' tokens, in nats; of two students, each on its
     rows. In the validation it is the first's alone, which is kept."""
-    second = _second(model)
+    second = equipment(model)
     if second is None or not any(batch.parts):
-        return _of_labels(model, batch)
-    return _of_labels(model, _rows_of(FIRST, batch)) + _of_labels(second, _rows_of(SECOND, batch))
-
-
-def _second(model: Any) -> Any:
-    """The second student, or None."""
-    return getattr(extract_model_from_parallel(model), "equipment", None)
-
-
-def _of_labels(model: Any, batch: Batch) -> Tensor:
-    return summed(
-        lambda logits, place: cross_entropy(logits, batch.targets[place]), ending(model, batch), batch.weights
-    )
-
-
-def _rows_of(student: str, batch: Batch) -> Batch:
-    """The student's rows; without any, a batch of no weight, for other processes wait for its gradient."""
-    own = batch.is_of(student)
-    return batch.only(own) if own.any() else replace(batch, weights=torch.zeros_like(batch.weights))
+        return likelihood_loss(model, batch)
+    mine = batch.is_of(FIRST)
+    return likelihood_loss(model, batch.only(mine)) + likelihood_loss(second, batch.only(~mine))
 
 
 def _for_each_other(student: LocalModel, second: Any, lessons: Sequence[Lesson], course: Course) -> list[Lesson]:
@@ -179,7 +136,7 @@ def _for_each_other(student: LocalModel, second: Any, lessons: Sequence[Lesson],
     found = [() if len(lesson) > 1 else _for_one(lesson) for lesson in lessons]
     if not _are_same(student.model, second):
         for teaches, learns in ((student.model, SECOND), (second, FIRST)):
-            for place, probabilities in _labels(teaches, lessons, course, student.batch_rows):
+            for place, probabilities in label_probabilities(teaches, course.codec, lessons, student.batch_rows):
                 believed = _labelled(lessons[place], probabilities, course.options)
                 found[place] += tuple(replace(row, part=learns) for row in believed)
     return found
@@ -197,24 +154,6 @@ def _are_same(first: Any, second: Any) -> bool:
     return all(torch.equal(weights[name], parameter) for name, parameter in trained)
 
 
-def _labels(
-    model: Any, lessons: Sequence[Lesson], course: Course, batch_rows: int
-) -> Iterator[tuple[int, Sequence[float]]]:
-    """The place of each lesson without a label, and the probability of every label."""
-    asked = [place for place, lesson in enumerate(lessons) if len(lesson) > 1]
-
-    def labelled(batch: list[int]) -> list[list[float]]:
-        first = lessons[asked[batch[0]]]
-        prompts = [lessons[asked[index]][0].prompt for index in batch]
-        table = likelihoods(model, course.codec, prompts, [row.completion for row in first])  # (rows, labels)
-        found: list[list[float]] = table.double().softmax(1).tolist()
-        return found
-
-    lengths = [len(lessons[place][0].prompt) for place in asked]
-    for batch, tables in in_batches(lengths, batch_rows, MAX_PADDED_TOKENS, labelled):
-        yield from zip([asked[index] for index in batch], tables, strict=True)
-
-
 def _labelled(lesson: Lesson, probabilities: Sequence[float], options: Options) -> Lesson:
     """The likeliest label's row, or every label's with its probability as its weight."""
     best = max(range(len(lesson)), key=lambda label: probabilities[label])
@@ -223,30 +162,3 @@ def _labelled(lesson: Lesson, probabilities: Sequence[float], options: Options) 
     if options.soft:
         return tuple(replace(row, weight=weight) for row, weight in zip(lesson, probabilities, strict=True))
     return (lesson[best],)
-
-
-def _without_label(row: Example) -> Example:
-    return row.model_copy(update={"output": "", "probabilities": None})
-
-
-def _read(path: Path) -> list[Example]:
-    """The file's inputs, each once."""
-    with path.open("rb") as file:
-        if path.suffix == ".txt":
-            texts = [line.strip() for line in file.read().decode("utf-8-sig", errors="replace").splitlines()]
-        else:
-            table = read_table(file, path.name, max_rows=MAX_INPUTS).rows
-            column = _column(list(table[0]), path.name)
-            texts = [str(row.get(column) or "").strip() for row in table]
-    return [
-        Example(input=text, output="", source=Source(kind="data", name=path.name, row=number))
-        for number, text in enumerate(dict.fromkeys(filter(None, texts)))
-    ]
-
-
-def _column(columns: Sequence[str], name: str) -> str:
-    if "input" in columns or len(columns) == 1:
-        return "input" if "input" in columns else columns[0]
-    raise DataError(
-        f"It is not clear which column of {name} holds the inputs: {', '.join(columns)}.", hint="Call it `input`."
-    )

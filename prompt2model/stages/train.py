@@ -167,7 +167,7 @@ def _supply(
     if not hasattr(method, "rollouts"):
         return Supply(lessons, batch_rows, course.seed)
 
-    def roll(drawn: Sequence[Lesson], number: int) -> list[Lesson]:
+    def roll(drawn: Sequence[Lesson], number: int, learned: Sequence[Lesson]) -> list[Lesson]:
         model.eval()
         mine = range(accelerator.process_index, len(drawn), accelerator.num_processes)
         student = LocalModel(model, course.codec, name="student")
@@ -180,7 +180,7 @@ def _supply(
                 "Nothing is left to learn from: the method kept none of the lessons made while the student learns.",
                 hint="Ask for less: a lower threshold in train.options, or more labelled rows.",
             )
-        return fresh
+        return fresh + (method.hindsight(student, learned, course) if hasattr(method, "hindsight") else [])
 
     return Supply(lessons, batch_rows, course.seed, roll, method.block(course.options))
 
