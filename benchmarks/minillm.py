@@ -25,9 +25,9 @@ from prompt2model.batches import Row
 from prompt2model.config import TrainConfig
 from prompt2model.course import asked_of_student
 from prompt2model.data_report import distinct
-from prompt2model.decoding import batches_by_length
 from prompt2model.heads import ending
 from prompt2model.losses import forward_kl, reverse_kl
+from prompt2model.memory import in_batches
 from prompt2model.records import Splits, Student, TaskSpec
 from prompt2model.rollouts import sampled
 from prompt2model.stages.train import train
@@ -180,13 +180,22 @@ def excess_error(free: Judged, oracle: Judged, length: int) -> float:
 @torch.no_grad()
 def judged(student: LocalModel, teacher: LocalModel, rows: Sequence[Row]) -> Judged:
     """The answers, read by both."""
-    common, found = len(student.codec.tokenizer), {}
-    for places in batches_by_length([len(row) for row in rows], 8, 1024):
-        batch = student.codec.collate([rows[place] for place in places]).to(student.model.device)
-        q, p = (end.head(end.states)[:, :common] for end in (ending(one.model, batch) for one in (student, teacher)))
-        both = torch.stack([forward_kl(q, p), reverse_kl(q, p)], 1).cpu()  # (N, 2)
-        found |= zip(places, both.split([len(rows[place].completion) for place in places]), strict=True)
+    found: dict[int, Tensor] = {}
+
+    def judge(places: list[int]) -> tuple[Tensor, ...]:
+        return _judged(student, teacher, [rows[place] for place in places])
+
+    for places, made in in_batches([len(row) for row in rows], 8, 1024, judge):
+        found |= zip(places, made, strict=True)
     return Judged(rows, [found[place] for place in range(len(rows))])
+
+
+def _judged(student: LocalModel, teacher: LocalModel, rows: Sequence[Row]) -> tuple[Tensor, ...]:
+    """KL(p ‖ q) and KL(q ‖ p) of each row's tokens, (T, 2) each."""
+    common, batch = len(student.codec.tokenizer), student.codec.collate(rows).to(student.model.device)
+    q, p = (end.head(end.states)[:, :common] for end in (ending(one.model, batch) for one in (student, teacher)))
+    both = torch.stack([forward_kl(q, p), reverse_kl(q, p)], 1).cpu()  # (N, 2)
+    return both.split([len(row.completion) for row in rows])
 
 
 if __name__ == "__main__":

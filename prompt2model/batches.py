@@ -59,8 +59,6 @@ class Batch:
     """(N,), the labels of the counted positions in row-major order; so stand the tensors below."""
     weights: Tensor
     """(N,), of each token, its row's."""
-    tokens: int
-    """Real tokens, padding not counted."""
     parts: tuple[str, ...]
     """(N,), of each token, its row's."""
     signals: Mapping[str, Tensor] = field(default_factory=dict)
@@ -81,6 +79,25 @@ class Batch:
     def is_of(self, part: str) -> Tensor:
         """(N,) bool: which tokens belong to the part."""
         return torch.tensor([one == part for one in self.parts], dtype=torch.bool, device=self.labels.device)
+
+    def only(self, tokens: Tensor) -> "Batch":
+        """The rows whose tokens these are, (N,) bool: all of a row's, or none.
+
+        Without any it is the whole batch at no weight: other processes wait for a gradient.
+        """
+        if not tokens.any():
+            return replace(self, weights=torch.zeros_like(self.weights))
+        rows = torch.unique(self.counted.nonzero()[tokens, 0])
+        return replace(
+            self,
+            inputs={name: tensor[rows] for name, tensor in self.inputs.items()},
+            labels=self.labels[rows],
+            targets=self.targets[tokens],
+            weights=self.weights[tokens],
+            parts=tuple(part for part, is_kept in zip(self.parts, tokens.tolist(), strict=True) if is_kept),
+            signals={name: tensor[tokens] for name, tensor in self.signals.items()},
+            seen_by_teacher=self.seen_by_teacher.only(tokens) if self.seen_by_teacher else None,
+        )
 
     def to(self, device: torch.device) -> "Batch":
         return replace(
@@ -177,7 +194,6 @@ class Codec:
             labels=labels,
             targets=torch.tensor([token for row in rows for token in row.completion], dtype=torch.long),
             weights=torch.tensor([row.weight for row in rows]).repeat_interleave(torch.tensor(lengths)),
-            tokens=sum(len(row) for row in rows),
             parts=tuple(row.part for row in rows for _ in row.completion),
             signals=_signals(rows),
             seen_by_teacher=self.collate([_for_teacher(row) for row in rows]) if differs else None,

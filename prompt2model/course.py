@@ -106,6 +106,17 @@ def label_rows(example: Example, probabilities: Mapping[str, float], course: Cou
     )
 
 
+def label_lessons(examples: Sequence[Example], course: Course) -> list[Lesson]:
+    """A row with the label of each example; of one without a label, a row for every label."""
+    every = dict.fromkeys(course.task.labels, 1.0)
+    return [
+        (course.codec.row(asked_of_student(example), example.output, max_length=course.max_length),)
+        if example.output
+        else label_rows(example, every, course)
+        for example in examples
+    ]
+
+
 def asked_of_teacher(example: Example, course: Course) -> tuple[Message, ...]:
     """The task with its instruction, or the input alone for a teacher that was itself trained for the task.
 

@@ -5,7 +5,7 @@ that its text does not depend on its neighbours; rows that have ended leave the 
 as padding; and the likelihood of several answers shares one pass over the prompt.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -91,21 +91,6 @@ def likelihoods(
             total = total + logits.float().log_softmax(-1).gather(2, rest[..., None]).squeeze(2).sum(1)
         columns.append(total)
     return torch.stack(columns, 1).cpu()
-
-
-def batches_by_length(lengths: Sequence[int], max_rows: int, max_tokens: int) -> Iterator[list[int]]:
-    """Indices in batches of similar length, longest first, each at most `max_rows` rows and `max_tokens` padded tokens.
-
-    The order is a pure function of the lengths, and a finished batch can be left out without changing the others.
-    """
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if batch and (len(batch) == max_rows or (len(batch) + 1) * lengths[batch[0]] > max_tokens):
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
 
 
 def common_prefix(prompts: Sequence[tuple[int, ...]]) -> int:

@@ -23,11 +23,11 @@ from torch import Tensor
 
 from prompt2model import progress, store
 from prompt2model.batches import Codec, Row
-from prompt2model.decoding import batches_by_length
 from prompt2model.errors import RunError
 from prompt2model.heads import ending
 from prompt2model.home import home
 from prompt2model.losses import sampled_forward_kl, top_k_forward_kl
+from prompt2model.memory import in_batches
 from prompt2model.student import MAX_PADDED_TOKENS, LocalModel
 
 PART_ROWS = 512
@@ -95,12 +95,16 @@ def _make(
 ) -> None:
     """Compute and keep the distributions of these rows, part by part."""
     seen = [(name, _seen(rows[name])) for name in names]
-    batches = batches_by_length([len(row) for _, row in seen], teacher.batch_rows, MAX_PADDED_TOKENS)
+
+    def computed(batch: list[int]) -> dict[str, Tensor]:
+        return _computed([seen[index] for index in batch], teacher, codec, recipe)
+
+    batches = in_batches([len(row) for _, row in seen], teacher.batch_rows, MAX_PADDED_TOKENS, computed)
     with progress.task("asking the teacher for distributions", total=len(seen)) as advance:
         while part := list(islice(batches, max(1, PART_ROWS // teacher.batch_rows))):
             tensors: dict[str, Tensor] = {}
-            for batch in part:
-                tensors |= _computed([seen[index] for index in batch], teacher, codec, recipe)
+            for batch, found in part:
+                tensors |= found
                 advance(len(batch))
             _write(folder, tensors)
 

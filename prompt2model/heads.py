@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPastAndCrossAttentions
 
 from prompt2model.batches import Batch
-from prompt2model.losses import CHUNK_TOKENS, Ending, cross_entropy
+from prompt2model.losses import CHUNK_TOKENS, Ending, cross_entropy, summed
 
 
 def ending(model: Any, batch: Batch, layers: Sequence[int] = ()) -> Ending:
@@ -42,6 +42,13 @@ def head_of(model: Any) -> Callable[[Tensor], Tensor]:
     return lambda states: _head(plain, states)
 
 
+def likelihood_loss(model: Any, batch: Batch) -> Tensor:
+    """The weighted sum of the negative log-likelihoods of the batch's counted tokens, in nats. -> ()"""
+    return summed(
+        lambda logits, place: cross_entropy(logits, batch.targets[place]), ending(model, batch), batch.weights
+    )
+
+
 @torch.no_grad()
 def log_likelihoods(end: Ending, targets: Tensor, vocabulary: int) -> Tensor:
     """log q(target) of each token among the first `vocabulary` tokens, a chunk's logits at a time. -> (N,)"""
@@ -53,6 +60,11 @@ def counted_logits(model: Any, batch: Batch) -> Tensor:
     """The logits at the batch's counted positions only, (N, V), in row-major order."""
     end = ending(model, batch)
     return end.head(end.states)
+
+
+def equipment(model: Any) -> Any:
+    """What a method has added to the student, in whatever wrappers; None where nothing was."""
+    return getattr(extract_model_from_parallel(model), "equipment", None)
 
 
 def _plain(model: Any) -> Any:

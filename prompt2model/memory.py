@@ -1,15 +1,18 @@
-"""Micro-batches that fit into memory, found beforehand where it can be reckoned and by trial where it cannot."""
+"""Batches that fit into memory, found beforehand where it can be reckoned and by trial where it cannot."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import psutil
 import torch
 
 from prompt2model.batches import Row
+from prompt2model.errors import RunError
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MOST_TOKENS = 2048
 """On a processor larger micro-batches are no faster: the matrices are wide enough."""
@@ -50,9 +53,42 @@ class MicroBatches:
         return True
 
 
+def in_batches(
+    lengths: Sequence[int], max_rows: int, max_tokens: int, work: Callable[[list[int]], T]
+) -> Iterator[tuple[list[int], T]]:
+    """Indices in batches of similar length, longest first, each with what `work` makes of it.
+
+    A batch is at most `max_rows` rows and `max_tokens` padded tokens; a longer row stands alone. Where memory runs out,
+    this batch and those after it hold half the rows. Raises RunError when one row alone is too much.
+    """
+    left = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    while left:
+        batch = left[: max(1, min(max_rows, max_tokens // max(1, lengths[left[0]])))]
+        try:
+            made = work(batch)
+        except RuntimeError as error:
+            max_rows = _fewer(len(batch), error, lengths[batch[0]])
+        else:
+            yield batch, made
+            left = left[len(batch) :]
+
+
 def ran_out(error: RuntimeError) -> bool:
     """Whether the error says that there is no memory left."""
     return any(sign in str(error).lower() for sign in OUT_OF_MEMORY)
+
+
+def _fewer(rows: int, error: RuntimeError, longest: int) -> int:
+    """Half as many rows, after an error of memory; any other is raised again."""
+    if not ran_out(error):
+        raise error
+    if rows == 1:
+        raise RunError(
+            f"Memory ran out over a single row, of up to {longest} tokens.",
+            hint="Shorter texts or a smaller model need less.",
+        ) from error
+    log.warning("Memory ran out; batches now hold at most %d rows.", rows // 2)
+    return rows // 2
 
 
 def _power_of_two(number: int) -> int:

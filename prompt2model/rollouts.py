@@ -13,7 +13,8 @@ from torch import Tensor
 
 from prompt2model import progress
 from prompt2model.batches import Row
-from prompt2model.decoding import Speaks, State, Writing, batches_by_length, fill
+from prompt2model.decoding import Speaks, State, Writing, fill
+from prompt2model.memory import in_batches
 from prompt2model.student import MAX_PADDED_TOKENS, LocalModel
 
 log = logging.getLogger(__name__)
@@ -36,23 +37,25 @@ def sampled(
     """
     models = [student, teacher] if teacher else [student]
     rooms = [min(_room(row, max_length, models), max_new_tokens) for row in rows]
-    texts = [
-        Writing(row.prompt, room, temperature=1.0, seed=seed)
-        for row, room, seed in zip(rows, rooms, seeds, strict=True)
-    ]
     voices = list(zip(models, (1.0 - share, share), strict=False)) if share else [(student, 1.0)]
     longest = [
         max(map(len, (row.prompt, row.teacher_prompt or ()))) + most for row, most in zip(rows, rooms, strict=True)
     ]
+
+    @torch.inference_mode()
+    def draw(places: list[int]) -> list[Writing]:
+        texts = [Writing(rows[at].prompt, rooms[at], temperature=1.0, seed=seeds[at]) for at in places]
+        prompts = [[_read(rows[at], voice) for at in places] for voice in range(len(voices))]
+        fill(_Mixture(voices, prompts, len(student.codec.tokenizer), temperature), student.codec, texts)
+        return texts
+
+    texts: dict[int, Writing] = {}
     with progress.task("rolling out", total=len(rows)) as advance:
-        for places in batches_by_length(longest, student.batch_rows, MAX_PADDED_TOKENS):
-            prompts = [[_read(rows[place], at) for place in places] for at in range(len(voices))]
-            with torch.inference_mode():
-                mixture = _Mixture(voices, prompts, len(student.codec.tokenizer), temperature)
-                fill(mixture, student.codec, [texts[place] for place in places])
+        for places, drawn in in_batches(longest, student.batch_rows, MAX_PADDED_TOKENS, draw):
+            texts.update(zip(places, drawn, strict=True))
             advance(len(places))
-    _tell(texts)
-    return [replace(row, completion=_completion(text), signals={}) for row, text in zip(rows, texts, strict=True)]
+    _tell(list(texts.values()))
+    return [replace(row, completion=_completion(texts[at]), signals={}) for at, row in enumerate(rows)]
 
 
 def _read(row: Row, voice: int) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ import logging
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,9 @@ from transformers import (
 from prompt2model import progress, weights
 from prompt2model.batches import Codec
 from prompt2model.beams import search
-from prompt2model.decoding import Writing, batches_by_length, likelihoods, write
+from prompt2model.decoding import Writing, likelihoods, write
 from prompt2model.errors import RunError, WeightsError
+from prompt2model.memory import in_batches
 from prompt2model.records import Architecture, Reply, Request
 
 log = logging.getLogger(__name__)
@@ -62,9 +64,12 @@ class LocalModel:
         written = max((len(choice) for choice in self._choices(asked[0][1])), default=0)
         prompts = [self._prompt(request, written or request.max_tokens) for _, request in asked]
         answer = self._choose if choices else self._search if beams > 1 else self._write
-        rows = max(1, self.batch_rows // beams)
-        for batch in batches_by_length([len(prompt) for prompt in prompts], rows, MAX_PADDED_TOKENS):
-            replies = answer([asked[i][1] for i in batch], [prompts[i] for i in batch])
+
+        def answered(batch: list[int]) -> list[Reply]:
+            return answer([asked[i][1] for i in batch], [prompts[i] for i in batch])
+
+        lengths = [len(prompt) for prompt in prompts]
+        for batch, replies in in_batches(lengths, max(1, self.batch_rows // beams), MAX_PADDED_TOKENS, answered):
             yield [(asked[i][0], reply) for i, reply in zip(batch, replies, strict=True)]
 
     def _prompt(self, request: Request, new_tokens: int) -> tuple[int, ...]:
@@ -213,6 +218,11 @@ def adapt(model: Any, lora_rank: int) -> Any:
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         warnings.filterwarnings("ignore", "fan_in_fan_out is set to False", UserWarning)
         return get_peft_model(model, LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, target_modules="all-linear"))
+
+
+def twin(model: Any) -> Any:
+    """A second model with the same weights; those that are not trained, as under LoRA, both stand on."""
+    return deepcopy(model, {id(weight): weight for weight in model.parameters() if not weight.requires_grad})
 
 
 def merge(model: Any) -> Any:

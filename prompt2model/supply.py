@@ -20,8 +20,9 @@ class Block:
     passes: int = 1
 
 
-Roll = Callable[[Sequence[Lesson], int], list[Lesson]]
-"""Makes fresh lessons of lessons, with the student as it is now; the number tells one call from another."""
+Roll = Callable[[Sequence[Lesson], int, Sequence[Lesson]], list[Lesson]]
+"""Makes fresh lessons of lessons, with the student as it is now; the number tells one call from another, and the last
+are those that it made of the block before."""
 
 
 @dataclass
@@ -63,7 +64,7 @@ class Supply:
             return _flat(self._drawn(step))
         if number != self._number:
             drawn = [lesson for own in range(self._steps) for lesson in self._drawn(number * self._steps + own)]
-            self._fresh, self._number = self.roll(drawn, number), number
+            self._fresh, self._number = self.roll(drawn, number, self._fresh), number
         inner, own = divmod(place, self._steps)
         return _flat(self._shuffled(inner)[own])
 

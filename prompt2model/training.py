@@ -142,7 +142,7 @@ class Loop:
                 if is_alone and self.micro.shrink():
                     return None
                 raise RunError(
-                    f"Memory ran out at step {self.state.step + 1}, with {batch.tokens} tokens at a time.",
+                    f"Memory ran out at step {self.state.step + 1}, with {sum(map(len, part))} tokens at a time.",
                     hint="Shorter rows (train.max_length), adapters (train.lora_rank=8) or a smaller base need less.",
                 ) from error
             if is_alone or is_last:  # processes exchange what has added up in the model's own gradients

@@ -37,7 +37,7 @@ FLOORS = (
     # 5
     "drafts answering rationales student notations patience rows data_report batch_api",
     # 6: what a training method has at hand, the trained student as it is called, what this machine can do with it
-    "course trained speed validation distributions layers rollouts",
+    "course trained speed validation distributions layers rollouts pseudo_labels",
     # 7: plug-ins, and the training loop
     "teachers.* methods.* strategies.* filters.* metrics.* exporters.* training",
     # 8

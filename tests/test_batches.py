@@ -1,5 +1,6 @@
 """Rows: what is tokenised, where the labels stand, what is cut, and in which order rows come."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -74,7 +75,24 @@ def test_only_completions_are_counted_and_their_rows_weigh_them(architecture, re
     assert batch.counted.sum(1).tolist() == [3, 2]
     assert batch.weights.tolist() == [1.0, 1.0, 1.0, 2.0, 2.0]
     assert batch.targets.tolist() == batch.labels[batch.counted].tolist() == [21, 22, 2, 31, 2]
-    assert batch.tokens == 9
+
+
+@pytest.mark.parametrize("architecture", ["decoder", "encoder_decoder"])
+def test_some_rows_of_a_batch_are_the_batch_of_those_rows_but_for_padding(architecture, request):
+    codec = request.getfixturevalue(architecture)
+    rows = [
+        replace(row, part=part, teacher_prompt=(5,), signals={"own": torch.tensor(row.completion)})
+        for row, part in zip([*ROWS, Row((7, 8), (9,))], "aba", strict=True)
+    ]
+    whole, alone = codec.collate(rows), codec.collate([rows[0], rows[2]])
+    found = whole.only(whole.is_of("a"))
+    assert all(torch.equal(found.inputs[name], tensor) for name, tensor in alone.inputs.items())
+    assert torch.equal(found.labels, alone.labels)
+    assert (found.targets.tolist(), found.parts) == ([21, 22, 2, 9], ("a",) * 4)
+    assert torch.equal(found.signals["own"], found.targets)
+    assert torch.equal(found.for_teacher.targets, found.targets)
+    assert found.weights.tolist() == [1.0] * 4
+    assert whole.only(whole.is_of("b")).weights.tolist() == [2.0, 2.0]
 
 
 def test_a_token_of_the_answer_that_equals_the_padding_is_still_counted(decoder):

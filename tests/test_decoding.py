@@ -1,7 +1,6 @@
 """Decoding against transformers' own: greedy texts, beams, draws, likelihoods, and what batches must not change."""
 
 import math
-from random import Random
 
 import pytest
 import torch
@@ -19,7 +18,7 @@ from transformers import (
 
 from prompt2model.batches import Codec
 from prompt2model.beams import search
-from prompt2model.decoding import Writing, _nucleus, batches_by_length, likelihoods, write
+from prompt2model.decoding import Writing, _nucleus, likelihoods, write
 from prompt2model.student import load
 
 PROMPTS = ("the film is good, a text and the answer", "bad", "a text", "the film is bad and the film is good", "user")
@@ -280,25 +279,6 @@ def test_the_likeliest_text_has_the_likelihood_of_its_greedy_steps(models):
     best = naive_logits(model, codec, prompts_of(codec)[1], tokens)[:-1].log_softmax(-1).max(-1).values.sum()
     found = likelihoods(model, codec, [prompts_of(codec)[1]], [tokens])
     assert float(found) == pytest.approx(float(best), abs=1e-3)
-
-
-# Batches
-
-
-def test_batches_hold_every_index_once_within_their_bounds():
-    lengths = [Random(n).randrange(1, 300) for n in range(500)]
-    batches = list(batches_by_length(lengths, 32, 2048))
-    assert sorted(index for batch in batches for index in batch) == list(range(500))
-    for batch in batches:
-        assert len(batch) <= 32
-        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= 2048
-    firsts = [lengths[batch[0]] for batch in batches]
-    assert firsts == sorted(firsts, reverse=True)
-
-
-def test_a_prompt_longer_than_the_bound_stands_alone():
-    assert list(batches_by_length([5000, 10, 10], 32, 2048)) == [[0], [1, 2]]
-    assert list(batches_by_length([], 32, 2048)) == []
 
 
 def test_uniform_draws_are_never_one():

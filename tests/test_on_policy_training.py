@@ -1,15 +1,12 @@
 """On-policy methods in the training stage: they learn, go on after a kill, and two processes learn as one."""
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from killing import Killed, kill_after
+from launching import alone_and_together
 from safetensors.torch import load_file
 from train_here import TASK, films
 
@@ -20,7 +17,6 @@ from prompt2model.records import Example, Splits, Student
 from prompt2model.stages.train import train
 from prompt2model.student import open_model
 
-HERE = Path(__file__).parent
 SHORT = {"max_new_tokens": 6}
 MINILLM = {**SHORT, "warm_up_epochs": 0, "rollout_steps": 2, "passes": 2, "whiten": True}
 OPTIONS = {"reverse_kl": MINILLM, "jsd": SHORT}
@@ -109,18 +105,8 @@ def test_a_teacher_with_another_tokenizer_is_refused(pairs, tmp_path):
 def test_two_processes_learn_as_one_does(pair, tmp_path, texts, method):
     options = {**OPTIONS[method], **({"text": texts} if method == "reverse_kl" else {})}
     how = {"epochs": 1, "batch_rows": 13, "learning_rate": 3e-3, "precision": "float32", "max_length": 64}
-    settings = json.dumps({**how, "method": method, "options": options, "teacher": pair[1]})
-    path = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    for name, how_many in (("one", []), ("two", launch)):
-        command = [sys.executable, *how_many, str(HERE / "train_here.py"), pair[0], str(tmp_path / name), settings]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
-    alone, first, second = (
-        json.loads((tmp_path / name).read_text())
-        for name in ("one/result-0.json", "two/result-0.json", "two/result-1.json")
-    )
+    settings = {**how, "method": method, "options": options, "teacher": pair[1]}
+    alone, first, second = alone_and_together(pair[0], tmp_path, settings)
     assert first == second
     assert first["tokens"] == alone["tokens"]
     assert first["losses"] == pytest.approx(alone["losses"], rel=1e-3)

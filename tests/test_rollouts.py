@@ -60,6 +60,24 @@ def test_an_answer_depends_on_its_seed_alone_not_on_its_neighbours(pair):
     assert len({row.completion for row in together}) > 3
 
 
+@pytest.mark.parametrize("runs_out_at", [1, 4])
+def test_answers_are_the_same_when_memory_runs_out_before_or_within_them(pair, runs_out_at):
+    rows = [ASKED, Row((B,), (END,)), Row((A, A, A, B, B), (END,), teacher_prompt=(A,)), ASKED] * 4
+    calm = draw(pair, rows, range(16), share=0.4, max_new_tokens=6)
+    passes = []
+
+    def run_out(model, inputs):
+        passes.append(1)
+        if len(passes) in (runs_out_at, runs_out_at + 6):
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    hook = pair[0].model.register_forward_pre_hook(run_out)
+    pressed = draw(pair, rows, range(16), share=0.4, max_new_tokens=6)
+    hook.remove()
+    assert len(passes) > runs_out_at + 6
+    assert [row.completion for row in pressed] == [row.completion for row in calm]
+
+
 def test_prompts_and_parts_stay_what_they_were(pair):
     row = Row((A,), (B, END), 3.0, "part", (B, B))
     (found,) = draw(pair, [row], [0])

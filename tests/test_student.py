@@ -219,6 +219,20 @@ def test_groups_are_no_larger_than_the_batch(local):
     assert list(local.answer([])) == []
 
 
+def test_when_memory_runs_out_smaller_groups_get_the_same_answers(local):
+    asked = [ask(f"a text {n}") for n in range(8)] + [ask(f"{n}", choices=("positive", "negative")) for n in range(8)]
+    calm = replies(local, asked)
+
+    def run_out(model, inputs, named):
+        if len(named["input_ids"]) > 2:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    hook = local.model.register_forward_pre_hook(run_out, with_kwargs=True)
+    pressed = replies(local, asked)
+    hook.remove()
+    assert [reply.text for reply in pressed] == [reply.text for reply in calm]
+
+
 def test_a_text_says_whether_it_came_to_its_end(local):
     whole = replies(local, [ask("a text", max_tokens=12)])[0]
     assert whole.finish == "length"

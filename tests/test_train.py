@@ -1,17 +1,16 @@
 """The training stage on tiny models: it learns, keeps the best, goes on after a kill, and says what goes wrong."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 from killing import Killed, kill_after
+from launching import alone_and_together, command, environment
 from safetensors.torch import load_file
 from train_here import TASK, films
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
@@ -26,7 +25,6 @@ from prompt2model.records import Example, Source, Splits, Student, TaskSpec
 from prompt2model.stages.train import train
 from prompt2model.student import load
 
-HERE = Path(__file__).parent
 SOURCE = Source(kind="user", name="the description")
 NAMING = TaskSpec(instruction="Name it.", kind="generation", metric="exact_match")
 PAIRS = {"good": "the film is good", "bad": "a text", "user": "assistant", "positive": "negative x"}
@@ -298,29 +296,27 @@ def test_the_weights_of_another_trainings_best_are_not_taken(tiny_decoder, tmp_p
 
 
 def here(base: str, folder: Path, **changed) -> list[str]:
-    how = {"epochs": 6, "batch_rows": 8, "learning_rate": 3e-3, "precision": "float32", "patience": 0, **changed}
-    return [str(HERE / "train_here.py"), base, str(folder), json.dumps(how)]
+    return command(base, folder, settings_here(**changed))
 
 
-def environment() -> dict[str, str]:
-    path = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+def settings_here(**changed) -> dict[str, object]:
+    return {"epochs": 6, "batch_rows": 8, "learning_rate": 3e-3, "precision": "float32", "patience": 0, **changed}
 
 
 @pytest.mark.slow
 def test_a_process_killed_at_any_moment_goes_on_to_the_same_result(forgetful, tmp_path):
     folder = tmp_path / "killed"
-    command = [sys.executable, *here(forgetful, folder, save_every_seconds=0.0, epochs=12)]
+    training_here = here(forgetful, folder, save_every_seconds=0.0, epochs=12)
     for saves in (3, 20):
-        training = subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL)
+        training = subprocess.Popen(training_here, env=environment(), stderr=subprocess.DEVNULL)
         numbers = folder / "unfinished" / "numbers.json"
         while training.poll() is None and steps_saved(numbers) < saves:
             time.sleep(0.003)
         training.send_signal(signal.SIGKILL)
         training.wait()
         assert not (folder / "result-0.json").exists()
-    subprocess.run(command, env=environment(), check=True, capture_output=True)
-    straight = [sys.executable, *here(forgetful, tmp_path / "straight", save_every_seconds=0.0, epochs=12)]
+    subprocess.run(training_here, env=environment(), check=True, capture_output=True)
+    straight = here(forgetful, tmp_path / "straight", save_every_seconds=0.0, epochs=12)
     subprocess.run(straight, env=environment(), check=True, capture_output=True)
     assert (folder / "result-0.json").read_text() == (tmp_path / "straight" / "result-0.json").read_text()
 
@@ -345,17 +341,7 @@ def test_two_processes_learn_as_one_does(tiny_decoder, tiny_encoder_decoder, tmp
     }.get(kind, {})
     # 13 rows a step are no multiple of two, and the last step of an epoch has one row for two processes.
     how = {"epochs": 2, "batch_rows": 13, "validations_per_epoch": 1, **how}
-    launch = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    two = [sys.executable, "-m", *launch, *here(base, tmp_path / "two", **how)]
-    one = [sys.executable, *here(base, tmp_path / "one", **how)]
-    on_processors = {**environment(), "ACCELERATE_USE_CPU": "true"}
-    for command in (one, two):
-        done = subprocess.run(command, env=on_processors, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
-    alone, first, second = (
-        json.loads((tmp_path / name).read_text())
-        for name in ("one/result-0.json", "two/result-0.json", "two/result-1.json")
-    )
+    alone, first, second = alone_and_together(base, tmp_path, settings_here(**how))
     assert first == second
     tolerance = 2e-2 if "bfloat16" in kind else 1e-4
     assert first["losses"] == pytest.approx(alone["losses"], rel=tolerance)

@@ -14,7 +14,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def save_decoder(folder: Path, seed: int = 0) -> Path:
+def save_decoder(folder: Path, seed: int = 0, width: int = 32) -> Path:
     """A Llama of two layers with a chat template, saved in `folder`."""
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=_bytes(["<|endoftext|>", "<|im_start|>", "<|im_end|>"]),
@@ -27,7 +27,7 @@ def save_decoder(folder: Path, seed: int = 0) -> Path:
     )
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=32,
+        hidden_size=width,
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,
@@ -41,7 +41,7 @@ def save_decoder(folder: Path, seed: int = 0) -> Path:
     return _save(folder, LlamaForCausalLM, config, tokenizer, seed)
 
 
-def save_encoder_decoder(folder: Path, seed: int = 0) -> Path:
+def save_encoder_decoder(folder: Path, seed: int = 0, width: int = 32) -> Path:
     """A T5 of two layers, saved in `folder`; its tokenizer ends every text with </s>, as T5's does."""
     backend = _bytes(["<pad>", "</s>", "<unk>"])
     backend.post_processor = processors.TemplateProcessing(
@@ -52,7 +52,7 @@ def save_encoder_decoder(folder: Path, seed: int = 0) -> Path:
     )
     config = T5Config(
         vocab_size=len(tokenizer),
-        d_model=32,
+        d_model=width,
         d_kv=8,
         d_ff=64,
         num_layers=2,

@@ -22,14 +22,14 @@ TASK = TaskSpec(
 SOURCE = Source(kind="data", name="films.csv")
 
 
-def films(count: int, first: int = 0) -> tuple[Example, ...]:
-    """Rows of different lengths whose output follows from one word."""
+def films(count: int, first: int = 0, *, reasoned: bool = False) -> tuple[Example, ...]:
+    """Rows of different lengths whose output follows from one word, which a rationale may name."""
     rows = []
     for number in range(first, first + count):
         word = list(WORDS)[number % 4]
-        rows.append(
-            Example(input=f"the {'very ' * (number % 5)}film {number} is {word}", output=WORDS[word], source=SOURCE)
-        )
+        text = f"the {'very ' * (number % 5)}film {number} is {word}"
+        rationale = f"{'the film is ' * (number % 3)}{word}" if reasoned else None
+        rows.append(Example(input=text, output=WORDS[word], source=SOURCE, rationale=rationale))
     return tuple(rows)
 
 
@@ -37,7 +37,8 @@ if __name__ == "__main__":
     base, folder, settings = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
     seconds = settings.pop("save_every_seconds", 90.0)
     memory.MOST_TOKENS = settings.pop("most_tokens", memory.MOST_TOKENS)
-    splits = Splits(train=films(40), validation=films(9, first=100))
+    reasoned = settings.pop("reasoned", False)
+    splits = Splits(train=films(40, reasoned=reasoned), validation=films(9, first=100, reasoned=reasoned))
     teacher = open_model(settings.pop("teacher"), precision="float32") if "teacher" in settings else None
     how = {"folder": folder, "seed": 3, "save_every_seconds": seconds, "teacher": teacher}
     student = train(TASK, splits, base, TrainConfig(**settings), **how)

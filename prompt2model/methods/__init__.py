@@ -18,6 +18,8 @@
     rollouts(student, lessons, course, seeds) -> list[Lesson]    only where the method is on policy: one lesson for
                                               each, an empty one where there is nothing to learn; a seed for each
                                               lesson, the same in however many processes
+    hindsight(student, learned, course) -> list[Lesson]    only where what the lessons of a block did to the student is
+                                              a lesson too: it comes with the next block's
     answer_after(options) -> str              only where the student writes something before its answer: what it then
                                               writes, and the answer after that
     shares(options) -> dict[str, float]       only where the loss has parts, by the names of `Row.part`: their shares

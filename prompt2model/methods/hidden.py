@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from prompt2model.batches import Batch, Lesson
 from prompt2model.course import Course, answered_for_both, common_vocabulary, teacher_ending
 from prompt2model.errors import ConfigError
-from prompt2model.heads import ending
+from prompt2model.heads import ending, equipment
 from prompt2model.losses import (
     Ending,
     cosine_distance,
@@ -85,9 +85,9 @@ def loss(model: Any, batch: Batch, course: Course) -> Tensor:
 
 def _distance(model: Any, student: Ending, teacher: Ending, options: Options) -> Tensor:
     """The mean over the layers. -> (N,)"""
-    equipment = getattr(extract_model_from_parallel(model), "equipment", None) or [nn.Identity()] * len(student.hidden)
+    projections = equipment(model) or [nn.Identity()] * len(student.hidden)
     compare = DISTANCES[options.distance]
-    pairs = zip(equipment, student.hidden, teacher.hidden, strict=True)
+    pairs = zip(projections, student.hidden, teacher.hidden, strict=True)
     return torch.stack([compare(project(ours), theirs) for project, ours, theirs in pairs]).mean(0)
 
 

@@ -26,10 +26,10 @@ from torch import Tensor
 
 from prompt2model.batches import Batch, Lesson, Row
 from prompt2model.course import Course, answered_for_both, common_vocabulary, teacher_ending
-from prompt2model.decoding import batches_by_length
 from prompt2model.heads import ending, head_of, log_likelihoods
 from prompt2model.losses import Ending, cross_entropy, summed
 from prompt2model.losses import reverse_kl as divergence
+from prompt2model.memory import in_batches
 from prompt2model.methods import plainly
 from prompt2model.passages import passage
 from prompt2model.policy import clipped, importance, to_come, whitened
@@ -125,19 +125,30 @@ def rollouts(student: LocalModel, lessons: Sequence[Lesson], course: Course, see
 @torch.no_grad()
 def judged(student: LocalModel, answers: Sequence[Row], course: Course) -> list[Row]:
     """The answers with the signals that `loss` wants of each token, by the forward pass that trains."""
-    common, found = common_vocabulary(course), {}
-    for places in batches_by_length([len(row) for row in answers], student.batch_rows, MAX_PADDED_TOKENS):
-        batch = course.codec.collate([answers[place] for place in places]).to(student.model.device)
-        lengths = [len(answers[place].completion) for place in places]
-        teacher = teacher_ending(batch, course)
-        columns = (
-            torch.split(log_likelihoods(ending(student.model, batch), batch.targets, common), lengths),
-            torch.split(log_likelihoods(teacher, batch.targets, common), lengths),
-            torch.split(teacher.states, lengths),
-        )
-        for place, log_q, log_p, states in zip(places, *columns, strict=True):
-            found[place] = replace(answers[place], signals=_signals(log_q, log_p, states, course.options))
+    found: dict[int, Row] = {}
+
+    def judge(places: list[int]) -> list[Row]:
+        return _judged(student, [answers[place] for place in places], course)
+
+    for places, rows in in_batches(list(map(len, answers)), student.batch_rows, MAX_PADDED_TOKENS, judge):
+        found.update(zip(places, rows, strict=True))
     return [found[place] for place in range(len(answers))]
+
+
+def _judged(student: LocalModel, answers: Sequence[Row], course: Course) -> list[Row]:
+    """The same, in one batch."""
+    common, lengths = common_vocabulary(course), [len(row.completion) for row in answers]
+    batch = course.codec.collate(answers).to(student.model.device)
+    teacher = teacher_ending(batch, course)
+    columns = (
+        torch.split(log_likelihoods(ending(student.model, batch), batch.targets, common), lengths),
+        torch.split(log_likelihoods(teacher, batch.targets, common), lengths),
+        torch.split(teacher.states, lengths),
+    )
+    return [
+        replace(row, signals=_signals(log_q, log_p, states, course.options))
+        for row, log_q, log_p, states in zip(answers, *columns, strict=True)
+    ]
 
 
 def loss(model: Any, batch: Batch, course: Course) -> Tensor:

@@ -4,31 +4,38 @@ Yarowsky, 1995, https://aclanthology.org/P95-1026, section 4; soft pseudo-labels
 https://arxiv.org/abs/1503.02531. It starts from a student fine-tuned on the rows as they are. Then each epoch is a
 round: the student as it is labels all inputs that have no label, and learns from those of which it is sure and from
 the labelled rows.
+
+In co-training (Blum & Mitchell, 1998, https://doi.org/10.1145/279943.279962) two students label for each other. Theirs
+see two views of an input, each of which would do; a text has no second half that would. So ours differ by what they
+have learned: each of the labelled rows has its half, with its own dropout, and there is no common fine-tuning. As long
+as they are the same they have nothing to tell each other: the first round is on the labelled rows alone. The price is
+the second student: its weights, gradients and moments (under LoRA only its adapters'), and twice the time. The first
+is kept.
 """
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, FilePath
 from torch import Tensor
 
 from prompt2model.batches import Batch, Lesson
-from prompt2model.course import Course, Prepared, asked_of_student, label_rows
-from prompt2model.decoding import batches_by_length, likelihoods
-from prompt2model.errors import ConfigError, DataError
-from prompt2model.heads import ending
-from prompt2model.losses import cross_entropy, summed
+from prompt2model.course import Course, Prepared, label_lessons
+from prompt2model.errors import ConfigError
+from prompt2model.heads import equipment, likelihood_loss
 from prompt2model.methods import plainly
-from prompt2model.records import Example, Source, TaskSpec
-from prompt2model.student import MAX_PADDED_TOKENS, LocalModel
+from prompt2model.pseudo_labels import label_probabilities, with_unlabelled
+from prompt2model.records import Example, TaskSpec
+from prompt2model.student import LocalModel, twin
 from prompt2model.supply import Block
-from prompt2model.tables import read_table
 
 ARCHITECTURES = ("decoder", "encoder-decoder")
 
-MAX_INPUTS = 1_000_000
+FIRST, SECOND = "first", "second"
+"""Whose row it is, of two students."""
 
 
 class Options(BaseModel):
@@ -43,8 +50,17 @@ class Options(BaseModel):
     )
     threshold: float = Field(0.9, ge=0, le=1, description="Probability of its likeliest label from which one counts.")
     soft: bool = Field(False, description="Learn the probabilities of all labels, not the likeliest label alone.")
+    labelled_by: Literal["itself", "peer"] = Field(
+        "itself",
+        description="Who labels for the student: it itself, or a second student, for which it labels in turn "
+        "(co-training).",
+    )
     passes: int = Field(1, gt=0, description="Passes over what was labelled, before it is labelled anew.")
-    warm_up: float = Field(1.0, ge=0, description="Epochs on the rows as they are beforehand.")
+    warm_up: float | None = Field(
+        None,
+        ge=0,
+        description="Epochs on the rows as they are beforehand: 1, but 0 for two students, whose first round is that.",
+    )
 
 
 def needs(options: Options) -> tuple[str, ...]:
@@ -63,31 +79,30 @@ def suits(task: TaskSpec, options: Options) -> None:
 
 def warm_up(options: Options) -> dict[str, Any]:
     """Epochs on the labelled rows, after which the student's own labels are worth something."""
-    return plainly(options.warm_up)
+    usual = 0.0 if options.labelled_by == "peer" else 1.0
+    return plainly(usual if options.warm_up is None else options.warm_up)
+
+
+def shares(options: Options) -> dict[str, float]:
+    """Half of each student, so that the loss is their mean; the validation's rows, of no part, are the first's."""
+    return {"": 1.0, FIRST: 0.5, SECOND: 0.5}
+
+
+def equip(model: Any, course: Course) -> None:
+    """The second student, a copy of the first. Weights that are not trained are the same for both."""
+    if course.options.labelled_by == "peer":
+        model.equipment = twin(model)
 
 
 def prepare(examples: Sequence[Example], course: Course) -> Prepared:
     """The labelled rows, and the inputs without a label with an empty output."""
-    path = course.options.inputs
-    unlabelled = _read(path) if path else [_without_label(row) for row in examples if not row.is_real]
-    if not unlabelled:
-        raise DataError(
-            "There are no inputs without a label: no training row was written by a teacher.",
-            hint='Name a file of inputs: --set train.options.inputs="inputs.txt"',
-        )
-    labelled = examples if path else [row for row in examples if row.is_real]
-    return Prepared([*labelled, *unlabelled])
+    options: Options = course.options
+    return Prepared(with_unlabelled(examples, options.inputs, need_labelled=options.labelled_by == "peer"))
 
 
 def rows(examples: Sequence[Example], course: Course) -> list[Lesson]:
     """The answer after the student's own prompt; of an input without a label, every label in its place."""
-    every = dict.fromkeys(course.task.labels, 1.0)
-    return [
-        (course.codec.row(asked_of_student(example), example.output, max_length=course.max_length),)
-        if example.output
-        else label_rows(example, every, course)
-        for example in examples
-    ]
+    return label_lessons(examples, course)
 
 
 def block(options: Options) -> Block:
@@ -96,25 +111,47 @@ def block(options: Options) -> Block:
 
 
 def rollouts(student: LocalModel, lessons: Sequence[Lesson], course: Course, seeds: Sequence[int]) -> list[Lesson]:
-    """The lessons with pseudo-labels where they had none, empty where the student is not sure enough."""
+    """The lessons with pseudo-labels where they had none, empty where nobody is sure enough."""
+    second = equipment(student.model)
+    if second is not None:
+        return _for_each_other(student, second, lessons, course)
     found = list(lessons)
-    asked = [place for place, lesson in enumerate(lessons) if len(lesson) > 1]
-    lengths = [len(lessons[place][0].prompt) for place in asked]
-    for group in batches_by_length(lengths, student.batch_rows, MAX_PADDED_TOKENS):
-        places = [asked[index] for index in group]
-        prompts = [lessons[place][0].prompt for place in places]
-        choices = [row.completion for row in lessons[places[0]]]
-        table = likelihoods(student.model, course.codec, prompts, choices).double().softmax(1)  # (rows, labels)
-        for place, probabilities in zip(places, table.tolist(), strict=True):
-            found[place] = _labelled(lessons[place], probabilities, course.options)
+    for place, probabilities in label_probabilities(student.model, course.codec, lessons, student.batch_rows):
+        found[place] = _labelled(lessons[place], probabilities, course.options)
     return found
 
 
 def loss(model: Any, batch: Batch, course: Course) -> Tensor:
-    """The weighted sum of the negative log-likelihoods of the labels' tokens, in nats."""
-    return summed(
-        lambda logits, place: cross_entropy(logits, batch.targets[place]), ending(model, batch), batch.weights
-    )
+    """The weighted sum of the negative log-likelihoods of the labels' tokens, in nats; of two students, each on its
+    rows. In the validation it is the first's alone, which is kept."""
+    second = equipment(model)
+    if second is None or not any(batch.parts):
+        return likelihood_loss(model, batch)
+    mine = batch.is_of(FIRST)
+    return likelihood_loss(model, batch.only(mine)) + likelihood_loss(second, batch.only(~mine))
+
+
+def _for_each_other(student: LocalModel, second: Any, lessons: Sequence[Lesson], course: Course) -> list[Lesson]:
+    """The labelled lessons, each for one of the two; of the others, what each believes, for the other."""
+    found = [() if len(lesson) > 1 else _for_one(lesson) for lesson in lessons]
+    if not _are_same(student.model, second):
+        for teaches, learns in ((student.model, SECOND), (second, FIRST)):
+            for place, probabilities in label_probabilities(teaches, course.codec, lessons, student.batch_rows):
+                believed = _labelled(lessons[place], probabilities, course.options)
+                found[place] += tuple(replace(row, part=learns) for row in believed)
+    return found
+
+
+def _for_one(lesson: Lesson) -> Lesson:
+    """The lesson as that of one student, always the same: its tokens tell which."""
+    (row,) = lesson
+    return (replace(row, part=(FIRST, SECOND)[zlib.crc32(repr(row.prompt).encode()) % 2]),)
+
+
+def _are_same(first: Any, second: Any) -> bool:
+    weights = dict(first.named_parameters())
+    trained = [(name, parameter) for name, parameter in second.named_parameters() if parameter.requires_grad]
+    return all(torch.equal(weights[name], parameter) for name, parameter in trained)
 
 
 def _labelled(lesson: Lesson, probabilities: Sequence[float], options: Options) -> Lesson:
@@ -125,30 +162,3 @@ def _labelled(lesson: Lesson, probabilities: Sequence[float], options: Options) 
     if options.soft:
         return tuple(replace(row, weight=weight) for row, weight in zip(lesson, probabilities, strict=True))
     return (lesson[best],)
-
-
-def _without_label(row: Example) -> Example:
-    return row.model_copy(update={"output": "", "probabilities": None})
-
-
-def _read(path: Path) -> list[Example]:
-    """The file's inputs, each once."""
-    with path.open("rb") as file:
-        if path.suffix == ".txt":
-            texts = [line.strip() for line in file.read().decode("utf-8-sig", errors="replace").splitlines()]
-        else:
-            table = read_table(file, path.name, max_rows=MAX_INPUTS).rows
-            column = _column(list(table[0]), path.name)
-            texts = [str(row.get(column) or "").strip() for row in table]
-    return [
-        Example(input=text, output="", source=Source(kind="data", name=path.name, row=number))
-        for number, text in enumerate(dict.fromkeys(filter(None, texts)))
-    ]
-
-
-def _column(columns: Sequence[str], name: str) -> str:
-    if "input" in columns or len(columns) == 1:
-        return "input" if "input" in columns else columns[0]
-    raise DataError(
-        f"It is not clear which column of {name} holds the inputs: {', '.join(columns)}.", hint="Call it `input`."
-    )

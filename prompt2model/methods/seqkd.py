@@ -17,8 +17,7 @@ from prompt2model import progress, registry
 from prompt2model.answers import read_label
 from prompt2model.batches import Batch, Lesson
 from prompt2model.course import Course, Prepared, asked_of_student, writing_teacher
-from prompt2model.heads import ending
-from prompt2model.losses import cross_entropy, summed
+from prompt2model.heads import likelihood_loss
 from prompt2model.questions import answer_request, question
 from prompt2model.records import Example, Reply, Request
 
@@ -89,9 +88,7 @@ def rows(examples: Sequence[Example], course: Course) -> list[Lesson]:
 
 def loss(model: Any, batch: Batch, course: Course) -> Tensor:
     """The weighted sum of the negative log-likelihoods of the answers' tokens, in nats."""
-    return summed(
-        lambda logits, place: cross_entropy(logits, batch.targets[place]), ending(model, batch), batch.weights
-    )
+    return likelihood_loss(model, batch)
 
 
 def _answers(examples: Sequence[Example], course: Course) -> list[tuple[list[str], str]]:

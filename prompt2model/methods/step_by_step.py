@@ -12,8 +12,7 @@ from torch import Tensor
 
 from prompt2model.batches import Batch, Lesson, Row
 from prompt2model.course import Course, Prepared, asked_of_student, with_sound_rationales
-from prompt2model.heads import ending
-from prompt2model.losses import cross_entropy, summed
+from prompt2model.heads import likelihood_loss
 from prompt2model.prompts import messages
 from prompt2model.records import Example, Message
 
@@ -54,9 +53,7 @@ def rows(examples: Sequence[Example], course: Course) -> list[Lesson]:
 
 def loss(model: Any, batch: Batch, course: Course) -> Tensor:
     """The weighted sum of the negative log-likelihoods of both tasks' tokens, in nats, in one forward pass."""
-    return summed(
-        lambda logits, place: cross_entropy(logits, batch.targets[place]), ending(model, batch), batch.weights
-    )
+    return likelihood_loss(model, batch)
 
 
 def _tasks(example: Example, course: Course) -> Iterator[Row]:

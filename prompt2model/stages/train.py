@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, broadcast_object_list, gather_object
+from torch import Tensor
 
 from prompt2model import checkpoints, store
 from prompt2model.answers import as_answered
@@ -166,7 +167,7 @@ def _supply(
     if not hasattr(method, "rollouts"):
         return Supply(lessons, batch_rows, course.seed)
 
-    def roll(drawn: Sequence[Lesson], number: int) -> list[Lesson]:
+    def roll(drawn: Sequence[Lesson], number: int, learned: Sequence[Lesson]) -> list[Lesson]:
         model.eval()
         mine = range(accelerator.process_index, len(drawn), accelerator.num_processes)
         student = LocalModel(model, course.codec, name="student")
@@ -179,7 +180,7 @@ def _supply(
                 "Nothing is left to learn from: the method kept none of the lessons made while the student learns.",
                 hint="Ask for less: a lower threshold in train.options, or more labelled rows.",
             )
-        return fresh
+        return fresh + (method.hindsight(student, learned, course) if hasattr(method, "hindsight") else [])
 
     return Supply(lessons, batch_rows, course.seed, roll, method.block(course.options))
 
@@ -233,13 +234,18 @@ def _usual_rate(model: Any, codec: Codec, config: TrainConfig) -> float:
         return 5e-4
     if codec.architecture == "encoder-decoder":
         return 3e-4
-    return 5e-5 if model.num_parameters() < 5e8 else 2e-5
+    return 5e-5 if sum(map(Tensor.numel, _own(model))) < 5e8 else 2e-5
+
+
+def _own(model: Any) -> list[Tensor]:
+    """The student's parameters, without its equipment's."""
+    return [parameter for name, parameter in model.named_parameters() if not name.startswith("equipment.")]
 
 
 def _finish(loop: Loop, base: str, method: str, **also: Any) -> Student:
     """Write the best checkpoint as a plain transformers folder and forget what only a resumption needs."""
     state, model = loop.state, loop.model
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    trained = sum(parameter.numel() for parameter in _own(model) if parameter.requires_grad)
     loop.accelerator.wait_for_everyone()
     if state.best >= 0 and (best := checkpoints.load(loop.best)) is not None:
         model.load_state_dict(best[0], strict=False)

@@ -1,0 +1,82 @@
+"""Inputs without a label: where they come from, and how likely a model finds each label for them.
+
+Among lessons they are those with a row for each label.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from prompt2model.batches import Codec, Lesson
+from prompt2model.decoding import likelihoods
+from prompt2model.errors import DataError
+from prompt2model.memory import in_batches
+from prompt2model.records import Example, Source
+from prompt2model.student import MAX_PADDED_TOKENS
+from prompt2model.tables import read_table
+
+MAX_INPUTS = 1_000_000
+
+
+def with_unlabelled(examples: Sequence[Example], file: Path | None, *, need_labelled: bool) -> list[Example]:
+    """The labelled examples, and inputs with an empty output: the file's, or those whose label a teacher wrote.
+
+    Raises DataError when there are no such inputs, or no labelled examples where they are needed.
+    """
+    unlabelled = read_inputs(file) if file else [_without_label(row) for row in examples if not row.is_real]
+    labelled = list(examples) if file else [row for row in examples if row.is_real]
+    if need_labelled and not labelled:
+        raise DataError(
+            "There are no labelled rows to begin with: every training row was written by a teacher.",
+            hint="Give rows with --data, or a file of inputs, which leaves the teacher's labels as they are.",
+        )
+    if not unlabelled:
+        raise DataError(
+            "There are no inputs without a label: no training row was written by a teacher.",
+            hint='Name a file of inputs: --set train.options.inputs="inputs.txt"',
+        )
+    return [*labelled, *unlabelled]
+
+
+def label_probabilities(
+    model: Any, codec: Codec, lessons: Sequence[Lesson], batch_rows: int
+) -> Iterator[tuple[int, list[float]]]:
+    """The place of each lesson without a label, and the probability of every label, in the order of its rows."""
+    asked = [place for place, lesson in enumerate(lessons) if len(lesson) > 1]
+
+    def judged(batch: list[int]) -> list[list[float]]:
+        choices = [row.completion for row in lessons[asked[batch[0]]]]
+        table = likelihoods(model, codec, [lessons[asked[index]][0].prompt for index in batch], choices)
+        found: list[list[float]] = table.double().softmax(1).tolist()  # (rows, labels)
+        return found
+
+    lengths = [len(lessons[place][0].prompt) for place in asked]
+    for batch, tables in in_batches(lengths, batch_rows, MAX_PADDED_TOKENS, judged):
+        yield from zip([asked[index] for index in batch], tables, strict=True)
+
+
+def read_inputs(path: Path) -> list[Example]:
+    """The file's inputs, each once."""
+    with path.open("rb") as file:
+        if path.suffix == ".txt":
+            texts = [line.strip() for line in file.read().decode("utf-8-sig", errors="replace").splitlines()]
+        else:
+            table = read_table(file, path.name, max_rows=MAX_INPUTS).rows
+            column = _column(list(table[0]), path.name)
+            texts = [str(row.get(column) or "").strip() for row in table]
+    return [
+        Example(input=text, output="", source=Source(kind="data", name=path.name, row=number))
+        for number, text in enumerate(dict.fromkeys(filter(None, texts)))
+    ]
+
+
+def _without_label(row: Example) -> Example:
+    return row.model_copy(update={"output": "", "probabilities": None})
+
+
+def _column(columns: Sequence[str], name: str) -> str:
+    if "input" in columns or len(columns) == 1:
+        return "input" if "input" in columns else columns[0]
+    raise DataError(
+        f"It is not clear which column of {name} holds the inputs: {', '.join(columns)}.", hint="Call it `input`."
+    )
