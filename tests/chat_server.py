@@ -186,7 +186,19 @@ def error(message: str, param: str | None = None, code: str | None = None) -> Bo
 
 
 def _ok(handler: _Handler, body: Body) -> None:
-    handler.say(200, completion(body, handler.server.text(body)))
+    """As many answers as are asked for."""
+    first, *others = [completion(body, handler.server.text(body)) for _ in range(body.get("n", 1))]
+    for other in others:
+        first["choices"] += other["choices"]
+        first["usage"]["completion_tokens"] += other["usage"]["completion_tokens"]
+    handler.say(200, first)
+
+
+def _no_n(handler: _Handler, body: Body) -> None:
+    if "n" in body:
+        handler.say(400, error("Only one completion choice is allowed", "n"))
+    else:
+        _ok(handler, body)
 
 
 def _retry_after(handler: _Handler, body: Body) -> None:
@@ -286,6 +298,8 @@ def _no_schema(handler: _Handler, body: Body) -> None:
 
 MODES: dict[str, Callable[[_Handler, Body], None]] = {
     "ok": _ok,
+    "one answer": lambda handler, body: handler.say(200, completion(body, handler.server.text(body))),
+    "no n": _no_n,
     "429 then ok": _retry_after,
     "503 until a date": _retry_date,
     "429": lambda handler, body: handler.say(429, error("slow down")),

@@ -24,7 +24,7 @@ FLOORS = (
     " schemas pace conclusion policy",
     # 1: one thing each, on records and errors
     "registry teacher prompts store streams shards pairs bootstrap checkpoints hub_cards skills conversion asks"
-    " choices metrics exporters stages seeds marks minhash rewordings ngrams"
+    " choices metrics exporters stages seeds marks several minhash rewordings ngrams"
     " method_choice",
     # 2
     "config weights cache ledger hub questions batches second_reading front_matter keyed outputs tables report"

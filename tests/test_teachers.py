@@ -545,7 +545,7 @@ def test_the_last_request_that_a_budget_bears_is_sent_and_none_after_it(
     (home_folder / "prices.toml").write_text('[models]\n"m" = { input = 1e6, output = 2e6 }\n')
     budget = 20 * (answers - 1) + dearest() + more_usd
     arrived: list[Reply] = []
-    with serve() as server:
+    with serve("one answer") as server:
         teacher = open_teacher(f"{server.url}#m", budget_usd=budget)
         with pytest.raises(BudgetExceeded):
             take(teacher.answer([settled(number) for number in range(60)]), arrived)
