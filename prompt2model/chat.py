@@ -18,7 +18,7 @@ from prompt2model.records import Message, Reply, Request
 from prompt2model.schemas import is_strict
 
 TOP_LOGPROBS = 20
-"""As many as servers give at most; hence no more choices can be told apart."""
+"""Tokens of a place, as many as servers give at most; hence no more choices can be told apart."""
 
 OPTIONAL = ("max_tokens", "temperature", "top_p", "seed", "stop", "reasoning_effort")
 """Parameters that some servers refuse and a request can do without; max_completion_tokens replaces max_tokens."""
@@ -47,7 +47,7 @@ class Trouble:
     """As long as the server asked to be left alone."""
     refused: frozenset[str] = frozenset()
     """Parameters to leave out from now on; without them the request is sent again at once."""
-    ends_all: Literal["", "key", "access", "model", "quota"] = ""
+    ends_all: Literal["", "key", "access", "model", "quota", "likelihoods"] = ""
     """What is missing when no request can succeed."""
 
 
@@ -67,8 +67,8 @@ def body(request: Request, model: str, *, effort: str, refused: Collection[str],
         "stop": list(request.stop) or None,
         "reasoning_effort": effort or None,
         "response_format": _response_format(request.json_schema) if request.json_schema else None,
-        "logprobs": True if request.choices else None,
-        "top_logprobs": TOP_LOGPROBS if request.choices else None,
+        "logprobs": True if request.choices or request.top_logprobs else None,
+        "top_logprobs": TOP_LOGPROBS if request.choices else request.top_logprobs or None,
     }
     kept = {name: value for name, value in wanted.items() if value is not None and name not in refused}
     return {"model": model, "messages": _messages(request, "response_format" in refused), **kept}
@@ -123,9 +123,12 @@ def _read(content: bytes, request: Request, sent: Mapping[str, Any]) -> list[Rep
     most_out = sum(len(reply.text.encode()) for reply in replies)
     usage = answer.usage or _Usage(prompt_tokens=most_tokens_in(request), completion_tokens=most_out)
     first = first.model_copy(update={"tokens_in": usage.prompt_tokens, "tokens_out": usage.completion_tokens})
-    if not request.choices:
+    if not (request.choices or request.top_logprobs) or first.finish == "filtered":
         return [first, *others]
-    likely = _with_logprobs(first, answer.choices[0], request)
+    told = answer.choices[0].logprobs
+    if told is None or (isinstance(told, dict) and told.get("content") is None):
+        return Trouble("the reply holds no likelihoods", first.text[:200], may_be_paid=True, ends_all="likelihoods")
+    likely = (_with_logprobs if request.choices else _with_places)(first, answer.choices[0], request)
     return likely if isinstance(likely, Trouble) else [likely]
 
 
@@ -153,6 +156,17 @@ def _with_logprobs(reply: Reply, choice: "_Choice", request: Request) -> Reply |
     logprobs = tuple(math.log(seen[letter]) if seen.get(letter) else least for letter in letters)
     best = max(range(len(letters)), key=logprobs.__getitem__)
     return reply.model_copy(update={"text": request.choices[best], "logprobs": logprobs, "finish": "stop"})
+
+
+def _with_places(reply: Reply, choice: "_Choice", request: Request) -> Reply | Trouble:
+    """The likeliest tokens of each place. Of those that no text tells apart, as halves of a character, the first."""
+    try:
+        told = _Logprobs.model_validate(choice.logprobs).content
+    except ValidationError:
+        return Trouble("the reply holds no likelihoods", str(choice.logprobs)[:200])
+    most = request.top_logprobs
+    places = [(one.token, {top.token: top.logprob for top in one.top_logprobs[:most][::-1]}) for one in told]
+    return reply.model_copy(update={"top_logprobs": tuple(places)})
 
 
 def _refusal(status: int, headers: Mapping[str, str], content: bytes, sent: Mapping[str, Any]) -> Trouble:
@@ -221,6 +235,7 @@ class _Token(BaseModel):
 
 
 class _Position(BaseModel):
+    token: str = ""
     top_logprobs: list[_Token]
 
 

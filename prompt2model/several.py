@@ -29,8 +29,8 @@ def together(requests: Iterable[Request], most: Callable[[], int]) -> Iterator[l
 
 
 def _is_drawn(request: Request) -> bool:
-    """Whether another answer would be another text. One with a schema may need a repair, which is its own."""
-    return request.temperature > 0 and not request.choices and request.json_schema is None
+    """Whether another answer would be another text, and nothing but a text: one with a schema may need a repair."""
+    return request.temperature > 0 and not (request.choices or request.top_logprobs or request.json_schema)
 
 
 def _is_same_question(request: Request, other: Request) -> bool:

@@ -77,6 +77,8 @@ class ChatServer(ThreadingHTTPServer):
 
     def __init__(self, *modes: str, text: Callable[[Body], str] = lambda body: "yes", models: tuple[str, ...] = ("m",)):
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.places: Callable[[Body], list[Body]] = lambda body: []
+        """The tokens of an answer with the likeliest of each place, as the mode "tokens" tells them."""
         self.modes, self.text, self.models = list(modes or ("ok",)), text, models
         self.asked: list[Body] = []
         self.keys: set[str | None] = set()
@@ -289,6 +291,15 @@ def _likelihoods(handler: _Handler, body: Body) -> None:
     handler.say(200, answer)
 
 
+def _tokens(handler: _Handler, body: Body) -> None:
+    """As a server that tells the likeliest tokens of each place, markup left out of the text."""
+    places = handler.server.places(body)
+    text = "".join(place["token"] for place in places if not place["token"].startswith("<|"))
+    answer = completion(body, text)
+    answer["choices"][0]["logprobs"] = {"content": places}
+    handler.say(200, answer)
+
+
 def _no_schema(handler: _Handler, body: Body) -> None:
     if "response_format" in body:
         handler.say(400, error("This response_format type is unavailable now"))
@@ -332,6 +343,7 @@ MODES: dict[str, Callable[[_Handler, Body], None]] = {
     "no seed": _no_seed,
     "no schema": _no_schema,
     "likelihoods": _likelihoods,
+    "tokens": _tokens,
     "hangs up": _hangs_up,
     "resets": _resets,
     "no head": lambda handler, body: handler.wfile.write(b"this is no HTTP\r\n\r\n"),

@@ -35,7 +35,7 @@ FLOORS = (
     # 4
     "beams",
     # 5
-    "drafts answering rationales student notations patience rows data_report batch_api",
+    "drafts answering rationales student notations patience told rows data_report batch_api",
     # 6: what a training method has at hand, the trained student as it is called, what this machine can do with it
     "course trained speed validation distributions layers rollouts",
     # 7: plug-ins, and the training loop

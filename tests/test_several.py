@@ -56,6 +56,7 @@ def sizes(requests: list[Request], most: int = MOST) -> list[int]:
         (draws(3, temperature=0), [1, 1, 1]),
         (draws(2, choices=("heads", "tails")), [1, 1]),
         (draws(2, json_schema={"type": "object"}), [1, 1]),
+        (draws(2, top_logprobs=5), [1, 1]),
     ],
 )
 def test_drawn_texts_whose_requests_differ_in_the_seed_alone_are_asked_for_together(

@@ -35,6 +35,8 @@ from prompt2model.servers import (
 from prompt2model.several import MOST, Numbered, together
 from prompt2model.teachers import OPENAI_MODEL
 
+DECIDING = ("reasoning_effort", "logprobs")
+
 GRACE_SECONDS = 1.0
 MOST_AT_ONCE = 256
 """Replies handed on together, at most: they are kept in one transaction."""
@@ -66,7 +68,7 @@ class Chat:
         self._effort = options.reasoning_effort if known and known.reasoning else ""
         self.name = name + BATCH * options.batch
         self.identity = " ".join(filter(None, (f"{address}#{model}", self._effort)))
-        self.can = frozenset({"text", "json_schema", *(["logprobs"] if options.logprobs else [])})
+        self.can = frozenset({"text", "json_schema", *(["logprobs", "top_logprobs"] if options.logprobs else [])})
         self._model, self._at, self._options = model, (address, key), options
         self._refused: frozenset[str] = frozenset()
         self._pace = Pace(options.requests_per_minute, options.tokens_per_minute)
@@ -100,7 +102,7 @@ class Chat:
 
     def _checked(self, request: Request) -> Request:
         """The request. Raises TeacherError for one that the protocol cannot put."""
-        if not request.choices and not request.continues and request.beams == 1:
+        if not (request.choices or request.continues or request.top_logprobs) and request.beams == 1:
             return request
         if request.beams > 1:
             what = "it searches one beam only"
@@ -250,6 +252,7 @@ class Chat:
         hints = {
             "key": "Is OPENAI_API_KEY set, and is it the key of this server?",
             "access": "The key may not use this model, or not from here.",
+            "likelihoods": "Leave teacher_options.logprobs out: the server tells none, and is asked for texts then.",
             "quota": "Add credit to the account that OPENAI_API_KEY belongs to.",
         }
         hint = hints.get(trouble.ends_all, "") or await asyncio.to_thread(self._other_models)
