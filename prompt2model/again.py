@@ -13,7 +13,7 @@ from prompt2model.run import Run
 from prompt2model.stages.evaluate import evaluate
 from prompt2model.stages.export import export
 from prompt2model.teacher import Teacher
-from prompt2model.teachers import choose_teacher, open_teacher
+from prompt2model.teachers import decided_by, open_teacher
 from prompt2model.twins import Twins
 
 
@@ -38,11 +38,11 @@ def train_again(folder: Path, config: Config) -> Student:
     run = Run(folder)
     splits, base = run.splits, run.found.base
     asks = bool(needs_in_training(config))
-    name = choose_teacher(config.teacher)[0] if asks else ""
-    key = stage_key("train", (run.task, splits, base, config.train, name, config.seed))
+    taught_by = decided_by(config.teacher, config.teacher_options) if asks else ""
+    key = stage_key("train", (run.task, splits, base, config.train, taught_by, config.seed))
     if store.is_made(folder, "train", Student, depends_on=key):
         return run.trained
-    teacher = _open(name, config, folder) if asks else None
+    teacher = _open(config, folder) if asks else None
     where = folder / "student"
     student = train(run.task, splits, base, config.train, folder=where, seed=config.seed, teacher=teacher)
     if is_main_process():
@@ -60,13 +60,14 @@ def evaluate_again(folder: Path, config: Config, test_data: str = "") -> Report:
     run = Run(folder)
     splits, teacher = run.splits, None
     if config.evaluate.teacher:
-        teacher = _open(config.teacher, config, folder)
+        teacher = _open(config, folder)
     if test_data:
         splits, note = _measured_on(test_data, run, config)
         measured = evaluate(run.task, splits, run.trained, config.evaluate, teacher=teacher, seed=config.seed)
         return measured.model_copy(update={"notes": (*measured.notes, *note)})
     measured = evaluate(run.task, splits, run.trained, config.evaluate, teacher=teacher, seed=config.seed)
-    depends_on = (run.task, splits.test, run.trained, config.evaluate, teacher and teacher.name, config.seed)
+    by = decided_by(config.teacher, config.teacher_options)
+    depends_on = (run.task, splits.test, run.trained, config.evaluate, by, config.seed)
     key = stage_key("evaluate", depends_on)
     (folder / "evaluate.json").unlink(missing_ok=True)
     store.once(folder, "evaluate", Report, lambda: measured, depends_on=key)
@@ -86,9 +87,9 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _open(name: str, config: Config, folder: Path) -> Teacher:
+def _open(config: Config, folder: Path) -> Teacher:
     book = folder / "spent.jsonl"
-    return open_teacher(name, options=config.teacher_options, budget_usd=config.budget_usd, book=book)
+    return open_teacher(config.teacher, options=config.teacher_options, budget_usd=config.budget_usd, book=book)
 
 
 def _measured_on(test_data: str, run: Run, config: Config) -> tuple[Splits, tuple[str, ...]]:

@@ -225,7 +225,8 @@ def _outcome(told: Mapping[str, Any], line: _Line) -> Reply | chat.Trouble:
         code = (told.get("error") or {}).get("code") or "no response"
         return chat.Trouble(f"not done in the batch ({code})", retry=True)
     content = json.dumps(response.get("body")).encode()
-    return chat.answered(int(response.get("status_code", 500)), {}, content, line.request, line.sent)
+    outcome = chat.answered(int(response.get("status_code", 500)), {}, content, line.request, line.sent)
+    return outcome if isinstance(outcome, chat.Trouble) else outcome[0]
 
 
 def _may_pass(outcome: Reply | chat.Trouble) -> bool:

@@ -18,7 +18,7 @@ from prompt2model.records import Message, Reply, Request
 from prompt2model.schemas import is_strict
 
 TOP_LOGPROBS = 20
-"""As many as servers give at most; hence no more choices can be told apart."""
+"""Tokens of a place, as many as servers give at most; hence no more choices can be told apart."""
 
 OPTIONAL = ("max_tokens", "temperature", "top_p", "seed", "stop", "reasoning_effort")
 """Parameters that some servers refuse and a request can do without; max_completion_tokens replaces max_tokens."""
@@ -47,26 +47,28 @@ class Trouble:
     """As long as the server asked to be left alone."""
     refused: frozenset[str] = frozenset()
     """Parameters to leave out from now on; without them the request is sent again at once."""
-    ends_all: Literal["", "key", "access", "model", "quota"] = ""
+    ends_all: Literal["", "key", "access", "model", "quota", "likelihoods"] = ""
     """What is missing when no request can succeed."""
 
 
-def body(request: Request, model: str, *, effort: str, refused: Collection[str]) -> dict[str, Any]:
+def body(request: Request, model: str, *, effort: str, refused: Collection[str], answers: int = 1) -> dict[str, Any]:
     """The request as the server takes it: without the parameters that it refused before.
 
-    `effort` is how much a model that thinks first is asked to think; empty for one that does not.
+    `effort` is how much a model that thinks first is asked to think; empty for one that does not. Several answers are
+    drawn without a seed: servers have given them all the same one (https://github.com/ggml-org/llama.cpp/pull/18700).
     """
     newer = bool(effort) or "max_tokens" in refused
     wanted = {
         "max_completion_tokens" if newer else "max_tokens": most_tokens_out(request, reasoning=bool(effort)),
         "temperature": request.temperature,
         "top_p": request.top_p,
-        "seed": request.seed,
+        "seed": request.seed if answers == 1 else None,
+        "n": answers if answers > 1 else None,
         "stop": list(request.stop) or None,
         "reasoning_effort": effort or None,
         "response_format": _response_format(request.json_schema) if request.json_schema else None,
-        "logprobs": True if request.choices else None,
-        "top_logprobs": TOP_LOGPROBS if request.choices else None,
+        "logprobs": True if request.choices or request.top_logprobs else None,
+        "top_logprobs": TOP_LOGPROBS if request.choices else request.top_logprobs or None,
     }
     kept = {name: value for name, value in wanted.items() if value is not None and name not in refused}
     return {"model": model, "messages": _messages(request, "response_format" in refused), **kept}
@@ -81,8 +83,11 @@ def repair(request: Request, answer: str, misfit: str) -> Request:
 
 def answered(
     status: int, headers: Mapping[str, str], content: bytes, request: Request, sent: Mapping[str, Any]
-) -> Reply | Trouble:
-    """What the server's answer means for the request that was sent."""
+) -> list[Reply] | Trouble:
+    """What the server's answer means for the request that was sent: one reply, or up to as many as were asked for.
+
+    The first bears the tokens of all: the prompt was read once.
+    """
     return _read(content, request, sent) if status < 300 else _refusal(status, headers, content, sent)
 
 
@@ -101,7 +106,7 @@ def _messages(request: Request, in_text: bool) -> list[dict[str, Any]]:
     return messages
 
 
-def _read(content: bytes, request: Request, sent: Mapping[str, Any]) -> Reply | Trouble:
+def _read(content: bytes, request: Request, sent: Mapping[str, Any]) -> list[Reply] | Trouble:
     try:
         answer = _Completion.model_validate(json.loads(content))
     except (ValueError, RecursionError) as error:
@@ -110,15 +115,27 @@ def _read(content: bytes, request: Request, sent: Mapping[str, Any]) -> Reply | 
         return Trouble(reason, _start(content), retry=True, may_be_paid=True)
     if not answer.choices:
         return Trouble("the reply holds no answer", _start(content), retry=True, may_be_paid=True)
-    finish, text = _finish(answer.choices[0]), _text(answer.choices[0].message, request)
-    if finish == "stop" and "response_format" in sent and not _is_json(text):
+    replies = [_reply(choice, request, sent) for choice in answer.choices[: sent.get("n", 1)]]
+    first, *others = replies
+    if first.finish == "stop" and "response_format" in sent and not _is_json(first.text):
         only_text = frozenset({"response_format"})
-        return Trouble("the reply is not JSON", text[:200], retry=True, may_be_paid=True, refused=only_text)
-    if request.json_schema and "response_format" not in sent:
-        text = FENCED.sub(r"\1", text)
-    usage = answer.usage or _Usage(prompt_tokens=most_tokens_in(request), completion_tokens=len(text.encode()))
-    reply = Reply(text=text, finish=finish, tokens_in=usage.prompt_tokens, tokens_out=usage.completion_tokens)
-    return _with_logprobs(reply, answer.choices[0], request) if request.choices else reply
+        return Trouble("the reply is not JSON", first.text[:200], retry=True, may_be_paid=True, refused=only_text)
+    most_out = sum(len(reply.text.encode()) for reply in replies)
+    usage = answer.usage or _Usage(prompt_tokens=most_tokens_in(request), completion_tokens=most_out)
+    first = first.model_copy(update={"tokens_in": usage.prompt_tokens, "tokens_out": usage.completion_tokens})
+    if not (request.choices or request.top_logprobs) or first.finish == "filtered":
+        return [first, *others]
+    told = answer.choices[0].logprobs
+    if told is None or (isinstance(told, dict) and told.get("content") is None):
+        return Trouble("the reply holds no likelihoods", first.text[:200], may_be_paid=True, ends_all="likelihoods")
+    likely = (_with_logprobs if request.choices else _with_places)(first, answer.choices[0], request)
+    return likely if isinstance(likely, Trouble) else [likely]
+
+
+def _reply(choice: "_Choice", request: Request, sent: Mapping[str, Any]) -> Reply:
+    text = _text(choice.message, request)
+    is_asked_in_text = request.json_schema and "response_format" not in sent
+    return Reply(text=FENCED.sub(r"\1", text) if is_asked_in_text else text, finish=_finish(choice))
 
 
 def _with_logprobs(reply: Reply, choice: "_Choice", request: Request) -> Reply | Trouble:
@@ -139,6 +156,17 @@ def _with_logprobs(reply: Reply, choice: "_Choice", request: Request) -> Reply |
     logprobs = tuple(math.log(seen[letter]) if seen.get(letter) else least for letter in letters)
     best = max(range(len(letters)), key=logprobs.__getitem__)
     return reply.model_copy(update={"text": request.choices[best], "logprobs": logprobs, "finish": "stop"})
+
+
+def _with_places(reply: Reply, choice: "_Choice", request: Request) -> Reply | Trouble:
+    """The likeliest tokens of each place. Of those that no text tells apart, as halves of a character, the first."""
+    try:
+        told = _Logprobs.model_validate(choice.logprobs).content
+    except ValidationError:
+        return Trouble("the reply holds no likelihoods", str(choice.logprobs)[:200])
+    most = request.top_logprobs
+    places = [(one.token, {top.token: top.logprob for top in one.top_logprobs[:most][::-1]}) for one in told]
+    return reply.model_copy(update={"top_logprobs": tuple(places)})
 
 
 def _refusal(status: int, headers: Mapping[str, str], content: bytes, sent: Mapping[str, Any]) -> Trouble:
@@ -207,6 +235,7 @@ class _Token(BaseModel):
 
 
 class _Position(BaseModel):
+    token: str = ""
     top_logprobs: list[_Token]
 
 

@@ -84,7 +84,9 @@ class GenerateConfig(Settings):
     )
     temperature: float = Field(1.0, gt=0, le=2, description="Sampling temperature of what is written.")
     over_generate: float = Field(4.0, ge=1, description="Most candidates asked for, as a multiple of `count`.")
-    round_size: int = Field(64, gt=0, description="Candidates asked for at a time.")
+    round_size: int = Field(
+        0, ge=0, description="Candidates asked for at a time; 0 follows the teacher: 64, more of a server."
+    )
     few_shot: int = Field(4, ge=0, description="Examples shown in a prompt.")
     max_tokens: int = Field(256, gt=0, description="Longest text the teacher writes, in tokens.")
     near_twin: float = Field(

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from prompt2model import progress
 from prompt2model.answers import read_label
 from prompt2model.batches import Batch, Codec, Lesson
 from prompt2model.conclusion import conclusion, is_same_answer
@@ -13,7 +14,7 @@ from prompt2model.errors import ConfigError
 from prompt2model.heads import ending
 from prompt2model.losses import Ending
 from prompt2model.questions import question
-from prompt2model.records import Example, Message, TaskSpec
+from prompt2model.records import Example, Message, Reply, Request, TaskSpec
 from prompt2model.student import LocalModel
 from prompt2model.teacher import Teacher
 
@@ -56,6 +57,16 @@ def writing_teacher(course: Course) -> Teacher:
     if course.writer is None:
         raise ConfigError("This method needs a teacher that answers in words.", hint="Name one with --teacher.")
     return course.writer
+
+
+def replies_of_teacher(requests: Sequence[Request], course: Course) -> list[Reply]:
+    """All replies of the writing teacher, in the order of the requests."""
+    found: dict[int, Reply] = {}
+    with progress.task("asking the teacher for answers", total=len(requests)) as advance:
+        for group in writing_teacher(course).answer(requests):
+            found.update(group)
+            advance(len(group))
+    return [found[index] for index in range(len(requests))]
 
 
 def with_sound_rationales(examples: Sequence[Example], task: TaskSpec) -> Prepared:

@@ -82,6 +82,14 @@ class Window:
         self._was_full = self._was_paced = False
 
 
+def waits(requests: float, most: int) -> int:
+    """How many times an answer is waited for until so many requests are answered, where doubling the window pays."""
+    size, waits = min(FIRST, most), 0
+    while requests > size < most:
+        requests, size, waits = requests - size, min(2 * size, most), waits + 1
+    return waits + math.ceil(requests / size)
+
+
 class Bucket:
     """A token bucket: so much a second may be used, and what is not used is saved up to a limit."""
 

@@ -28,7 +28,7 @@ from prompt2model.stages.parse import parse
 from prompt2model.stages.retrieve import retrieve
 from prompt2model.stages.split import split
 from prompt2model.teacher import ABILITIES, WHITE_BOX, Teacher
-from prompt2model.teachers import check_teacher, choose_teacher, open_teacher
+from prompt2model.teachers import check_teacher, choose_teacher, decided_by, open_teacher
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class _Building:
             "generate",
             Made,
             lambda: self._write(task, found),
-            (task, found.examples, config.generate, self.teacher_name, seed, *self._looked_at),
+            (task, found.examples, config.generate, self.teacher_key, seed, *self._looked_at),
         )
         splits = self._once(
             "split",
@@ -144,7 +144,7 @@ class _Building:
             "evaluate",
             Report,
             lambda: evaluate(task, splits, student, config.evaluate, teacher=self._measured_teacher(), seed=seed),
-            (task, splits.test, student, config.evaluate, self.teacher_name, seed),
+            (task, splits.test, student, config.evaluate, self.teacher_key, seed),
         )
         made_of = (task, found, made, splits, student, measured, config.export)
         self._once("export", Artifact, lambda: export(*made_of, folder=self.folder / "model"), made_of)
@@ -152,6 +152,11 @@ class _Building:
     @cached_property
     def teacher_name(self) -> str:
         return choose_teacher(self.config.teacher)[0]
+
+    @property
+    def teacher_key(self) -> str:
+        """What stages depend on that ask the teacher."""
+        return decided_by(self.config.teacher, self.config.teacher_options)
 
     @cached_property
     def teacher(self) -> Teacher:
@@ -206,8 +211,8 @@ class _Building:
 
     @property
     def teacher_in_training(self) -> str:
-        """The teacher's name where the method asks it while the student trains; else none."""
-        return self.teacher_name if needs_in_training(self.config) else ""
+        """What training depends on where the method asks the teacher; else nothing."""
+        return self.teacher_key if needs_in_training(self.config) else ""
 
     def _train(self, task: TaskSpec, splits: Splits, base: str) -> Student:
         from prompt2model.stages.train import train  # torch and transformers take seconds to import
@@ -247,7 +252,14 @@ def _check_names(config: Config) -> None:
     """Every plug-in that is named exists: said before anything is run, written or paid for."""
     check_teacher(config.teacher, config.teacher_options)
     teacher, _ = choose_teacher(config.teacher)
-    needed = [need for need in needs_in_training(config) if need in WHITE_BOX]
+    needs = needs_in_training(config)
+    if "top_logprobs" in needs and not config.teacher_options.get("logprobs"):
+        raise ConfigError(
+            f"The method {config.train.method} learns from likelihoods that a server tells, and nobody said that "
+            f"{teacher} does.",
+            hint="--set teacher_options.logprobs=true; of a local teacher they are kept by train.options.source=top_k.",
+        )
+    needed = [need for need in needs if need in WHITE_BOX]
     if needed and not teacher.startswith("transformers:"):
         otherwise = f"a method for texts: {without_white_box()}" if "logits" in needed else "one beam"
         raise ConfigError(

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 from prompt2model import weights
 from prompt2model.catalogue import builtin_models
 from prompt2model.config import Config
-from prompt2model.ledger import price, price_line
+from prompt2model.ledger import BATCH, price, price_line
 from prompt2model.methods import all_epochs, check_suits, open_method
-from prompt2model.pace import FIRST
+from prompt2model.pace import waits
 from prompt2model.pipeline import read_back
 from prompt2model.questions import answer_request, question
 from prompt2model.records import Found, Made, Record, Splits, TaskSpec
@@ -27,6 +27,7 @@ from prompt2model.rehearsal import (
 )
 from prompt2model.rows import is_on_hub, read_rows
 from prompt2model.speed import measure
+from prompt2model.stages.generate import round_size
 from prompt2model.stages.parse import parse
 from prompt2model.stages.retrieve import CARD_TOKENS, retrieve
 from prompt2model.student import LocalModel
@@ -35,7 +36,7 @@ from prompt2model.teachers import choose_teacher
 TURN_TOKENS = 12
 """Of the student's own prompt around an input."""
 REQUEST_SECONDS = 2.0
-"""For one request to a server."""
+"""For one request to a server, however many it has at once."""
 LOADING_SECONDS = 8.0
 """For reading a model and making it ready, each time a stage needs one."""
 USUAL_PARAMETERS = 150_000_000
@@ -72,6 +73,8 @@ class Plan(Record):
     base_reason: str
     precision: str
     steps: tuple[Step, ...]
+    assumed: str = ""
+    """What the minutes of a teacher elsewhere stand on."""
 
     @property
     def requests(self) -> int:
@@ -126,6 +129,7 @@ def plan(text: str, config: Config, folder: Path, *, asks_hub: bool = True) -> P
         base_reason=planning.found.base_reason,
         precision=measure().precision,
         steps=steps,
+        assumed=planning.assumed,
     )
 
 
@@ -289,8 +293,9 @@ class _Planning:
         tokens, seconds = needed.tokens_in + needed.tokens_out, 0.0
         if self.teacher.name.startswith("transformers:") and needed.requests:
             seconds = LOADING_SECONDS + self._local_seconds(self.teacher.name.partition(":")[2], needed)
-        elif not self.teacher.is_local:
-            seconds = needed.requests * REQUEST_SECONDS / FIRST
+        elif not (self.teacher.is_local or self._is_batched):
+            seconds = REQUEST_SECONDS * waits(needed.requests, self._most_at_once)
+            seconds = max(seconds, 60 * needed.requests / self._per_minute) if self._per_minute else seconds
         step = self._step(stage, does, tokens, seconds)
         if step.is_kept:
             return step
@@ -302,6 +307,30 @@ class _Planning:
                 "most_usd": needed.most_usd,
             }
         )
+
+    @property
+    def assumed(self) -> str:
+        """What is reckoned with where a server teaches."""
+        if self.teacher.is_local:
+            return ""
+        if self._is_batched:
+            return "a batch takes up to a day, which is not counted"
+        rate = f", {self._per_minute:g} a minute" if self._per_minute else ""
+        return f"a request takes {REQUEST_SECONDS:g} seconds, up to {self._most_at_once} at once{rate}"
+
+    @property
+    def _is_batched(self) -> bool:
+        return self.teacher.name.endswith(BATCH)
+
+    @property
+    def _per_minute(self) -> float:
+        return float(self.config.teacher_options.get("requests_per_minute", 0.0))
+
+    @property
+    def _most_at_once(self) -> int:
+        """Requests that there are for a server at the same time, or that it is to be asked."""
+        size = round_size(self.config.generate, is_local=self.teacher.is_local)
+        return min(size, int(self.config.teacher_options.get("concurrency", size)))
 
     def _local_seconds(self, model: str, needed: Work) -> float:
         size, speed = parameters(model), measure()

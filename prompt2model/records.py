@@ -89,6 +89,8 @@ class Request(Record):
     beams: int = 1
     n_best: int = 1
     """With several beams nothing is drawn: wanted are the `n_best` likeliest answers that they find (needs `beams`)."""
+    top_logprobs: int = 0
+    """Ask for so many of the likeliest tokens at each place of the answer (needs `top_logprobs`)."""
 
 
 class Reply(Record):
@@ -99,6 +101,8 @@ class Reply(Record):
     """One for each choice of the request, in its order; natural."""
     others: tuple[str, ...] = ()
     """Of the `n_best` answers those after `text`, the likeliest first, that came to an end."""
+    top_logprobs: tuple[tuple[str, dict[str, float]], ...] = ()
+    """Each token of the answer and the likeliest at its place, by their texts, where the request asks for them."""
     finish: Literal["stop", "length", "filtered", "failed"] = "stop"
     failure: str = ""
     """Why there is no text: a few words that are the same for all requests failing for this reason."""

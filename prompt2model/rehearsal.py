@@ -11,11 +11,12 @@ from typing import Any
 
 from prompt2model.config import GenerateConfig
 from prompt2model.filters import Sieve
-from prompt2model.ledger import FREE, estimate, price, prompt_text
+from prompt2model.ledger import BATCH, FREE, LOCAL, estimate, price, prompt_text
 from prompt2model.rationales import add_rationales
 from prompt2model.recipe import Share
 from prompt2model.recipe import plan as plan_writing
 from prompt2model.records import Example, Found, Reply, Request, Source, TaskSpec
+from prompt2model.several import MOST, together
 from prompt2model.strategies import Round
 from prompt2model.student import LocalModel
 from prompt2model.teachers import open_teacher
@@ -109,7 +110,8 @@ def work(
 
     An answer is a text of the usual length, or several where more than `limit` tokens are allowed.
     """
-    tokens_in = usual * sum(len(prompt_text(request)) for request in asked) / CHARACTERS_PER_TOKEN
+    read = [group[0][1] for group in together(asked, lambda: _most_answers(name))]
+    tokens_in = usual * sum(len(prompt_text(request)) for request in read) / CHARACTERS_PER_TOKEN
     known = price(name) or FREE
     thought = THOUGHT_TOKENS * known.reasoning
     texts = [min(text_tokens * texts_in(one, limit), one.max_tokens) + thought for one in asked if not one.choices]
@@ -122,6 +124,11 @@ def work(
         usd=known.usd(round(tokens_in), round(tokens_out)),
         most_usd=estimate(asked, name, times=most).usd,
     )
+
+
+def _most_answers(name: str) -> int:
+    """That one request asks for, and so pays for once: servers usually give several, a batch is not asked for them."""
+    return 1 if name.partition(":")[0] in LOCAL or name.endswith(BATCH) else MOST
 
 
 def rehearse_writing(task: TaskSpec, found: Found, config: GenerateConfig, teacher: Imagined) -> Work:

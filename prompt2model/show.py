@@ -226,6 +226,7 @@ def plan_lines(plan: "Plan") -> list[str]:
         f"teacher  {plan.teacher} ({plan.teacher_reason}); {plan.price}",
         f"base     {plan.base}, {plan.base_reason}",
         f"here     {plan.precision} is the faster precision; minutes are estimates",
+        *([f"there    {plan.assumed}"] if plan.assumed else []),
     ]
 
 

@@ -10,6 +10,7 @@ ABILITIES = {
     "text": "writes an answer",
     "json_schema": "keeps to a JSON schema",
     "logprobs": "gives the likelihood of answers that it is shown",
+    "top_logprobs": "tells the likeliest tokens at each place of its answer",
     "logits": "gives the whole distribution of every token (white box)",
     "beams": "searches several beams for its likeliest answer",
 }
@@ -68,5 +69,7 @@ def check_abilities(teacher: Teacher, needs: Iterable[str], who: str) -> None:
         lacks = "; ".join(f"{need!r}: it {ABILITIES[need]}" for need in missing)
         raise ConfigError(
             f"{who} needs a teacher that can do more than {teacher.name} ({lacks}).",
-            hint="A local teacher has every ability: --teacher transformers:HuggingFaceTB/SmolLM2-135M-Instruct",
+            hint="A server may tell its likeliest tokens: --set teacher_options.logprobs=true"
+            if "top_logprobs" in missing
+            else "A local teacher can: --teacher transformers:HuggingFaceTB/SmolLM2-135M-Instruct",
         )

@@ -77,6 +77,8 @@ class ChatServer(ThreadingHTTPServer):
 
     def __init__(self, *modes: str, text: Callable[[Body], str] = lambda body: "yes", models: tuple[str, ...] = ("m",)):
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.places: Callable[[Body], list[Body]] = lambda body: []
+        """The tokens of an answer with the likeliest of each place, as the mode "tokens" tells them."""
         self.modes, self.text, self.models = list(modes or ("ok",)), text, models
         self.asked: list[Body] = []
         self.keys: set[str | None] = set()
@@ -186,7 +188,19 @@ def error(message: str, param: str | None = None, code: str | None = None) -> Bo
 
 
 def _ok(handler: _Handler, body: Body) -> None:
-    handler.say(200, completion(body, handler.server.text(body)))
+    """As many answers as are asked for."""
+    first, *others = [completion(body, handler.server.text(body)) for _ in range(body.get("n", 1))]
+    for other in others:
+        first["choices"] += other["choices"]
+        first["usage"]["completion_tokens"] += other["usage"]["completion_tokens"]
+    handler.say(200, first)
+
+
+def _no_n(handler: _Handler, body: Body) -> None:
+    if "n" in body:
+        handler.say(400, error("Only one completion choice is allowed", "n"))
+    else:
+        _ok(handler, body)
 
 
 def _retry_after(handler: _Handler, body: Body) -> None:
@@ -277,6 +291,15 @@ def _likelihoods(handler: _Handler, body: Body) -> None:
     handler.say(200, answer)
 
 
+def _tokens(handler: _Handler, body: Body) -> None:
+    """As a server that tells the likeliest tokens of each place, markup left out of the text."""
+    places = handler.server.places(body)
+    text = "".join(place["token"] for place in places if not place["token"].startswith("<|"))
+    answer = completion(body, text)
+    answer["choices"][0]["logprobs"] = {"content": places}
+    handler.say(200, answer)
+
+
 def _no_schema(handler: _Handler, body: Body) -> None:
     if "response_format" in body:
         handler.say(400, error("This response_format type is unavailable now"))
@@ -286,6 +309,8 @@ def _no_schema(handler: _Handler, body: Body) -> None:
 
 MODES: dict[str, Callable[[_Handler, Body], None]] = {
     "ok": _ok,
+    "one answer": lambda handler, body: handler.say(200, completion(body, handler.server.text(body))),
+    "no n": _no_n,
     "429 then ok": _retry_after,
     "503 until a date": _retry_date,
     "429": lambda handler, body: handler.say(429, error("slow down")),
@@ -318,6 +343,7 @@ MODES: dict[str, Callable[[_Handler, Body], None]] = {
     "no seed": _no_seed,
     "no schema": _no_schema,
     "likelihoods": _likelihoods,
+    "tokens": _tokens,
     "hangs up": _hangs_up,
     "resets": _resets,
     "no head": lambda handler, body: handler.wfile.write(b"this is no HTTP\r\n\r\n"),

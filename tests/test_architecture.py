@@ -24,7 +24,7 @@ FLOORS = (
     " schemas pace conclusion policy",
     # 1: one thing each, on records and errors
     "registry teacher prompts store streams shards pairs bootstrap checkpoints hub_cards skills conversion asks"
-    " choices metrics exporters stages seeds marks minhash rewordings ngrams"
+    " choices metrics exporters stages seeds marks several minhash rewordings ngrams"
     " method_choice",
     # 2
     "config weights cache ledger hub questions batches second_reading front_matter keyed outputs tables report"
@@ -35,7 +35,7 @@ FLOORS = (
     # 4
     "beams",
     # 5
-    "drafts answering rationales student notations patience rows data_report batch_api",
+    "drafts answering rationales student notations patience told rows data_report batch_api",
     # 6: what a training method has at hand, the trained student as it is called, what this machine can do with it
     "course trained speed validation distributions layers rollouts pseudo_labels",
     # 7: plug-ins, and the training loop

@@ -12,7 +12,7 @@ from prompt2model.errors import ConfigError, DataError, TeacherError
 from prompt2model.ledger import prompt_text
 from prompt2model.recipe import plan
 from prompt2model.records import Example, Found, Reply, Request, Source, TaskSpec
-from prompt2model.stages.generate import MOST_REJECTED, generate
+from prompt2model.stages.generate import MOST_REJECTED, generate, round_size
 from prompt2model.teachers.scripted import Scripted
 
 LABELS = ("positive", "negative")
@@ -90,6 +90,21 @@ def test_an_open_task_is_written_input_first_without_a_second_answer(caplog):
     assert {row.output for row in made.examples} == {"A title"}
     assert len(teacher.asked) == 2 * (12 + made.dropped["more than needed"])
     assert "input_first: an open question is answered best with a fresh mind" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("config", "is_local", "expected"),
+    [
+        ({"count": 4000}, True, 64),
+        ({"count": 400}, False, 64),
+        ({"count": 4000}, False, 500),
+        ({"count": 100_000}, False, 1024),
+        ({"count": 4000, "round_size": 7}, False, 7),
+        ({"count": 4000, "round_size": 700}, True, 700),
+    ],
+)
+def test_a_server_is_asked_for_more_candidates_at_a_time_where_many_rows_are_wanted(config, is_local, expected):
+    assert round_size(GenerateConfig(**config), is_local=is_local) == expected
 
 
 def test_no_rows_wanted_no_request_made():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from prompt2model.pace import FEW, Bucket, Pace, Window, seconds
+from prompt2model.pace import FEW, Bucket, Pace, Window, seconds, waits
 
 
 @dataclass
@@ -147,3 +147,13 @@ def test_a_rate_that_was_set_is_not_changed_by_what_the_server_tells() -> None:
 )
 def test_durations_are_read_as_rate_limits_tell_them(text: str, expected: float | None) -> None:
     assert seconds(text) == (pytest.approx(expected) if expected is not None else None)
+
+
+@pytest.mark.parametrize(
+    ("requests", "most", "expected"),
+    [(0, 64, 0), (10, 64, 1), (16 + 32 + 64, 64, 3), (16 + 32 + 640, 64, 12), (16 + 1, 64, 2), (10, 4, 3)],
+)
+def test_answers_are_waited_for_as_often_as_a_window_that_doubles_is_filled(
+    requests: int, most: int, expected: int
+) -> None:
+    assert waits(requests, most) == expected

@@ -3,14 +3,16 @@
 from pathlib import Path
 
 import pytest
+from chat_server import serve
 from command import sentences, write_script
 
 from prompt2model.config import load_config
 from prompt2model.errors import ConfigError, DataError
-from prompt2model.ledger import price, prompt_text
+from prompt2model.ledger import estimate, price, prompt_text
+from prompt2model.pipeline import build
 from prompt2model.planning import Plan, Step, is_paid, parameters, plan
-from prompt2model.records import Found
-from prompt2model.rehearsal import CHARACTERS_PER_TOKEN
+from prompt2model.records import Found, Message, Request
+from prompt2model.rehearsal import CHARACTERS_PER_TOKEN, work
 from prompt2model.stages.generate import generate
 from prompt2model.stages.parse import parse
 from prompt2model.teachers.scripted import Scripted
@@ -83,6 +85,17 @@ def test_a_plan_loads_no_embeddings_and_downloads_no_rows(tiny_decoder: Path, mo
         assert step(planned(tiny_decoder, "openai:gpt-5-mini", **flags), "generate").requests == requests
 
 
+def test_a_prompt_with_several_answers_is_reckoned_once_but_not_at_most_and_not_of_a_batch():
+    question = Request(messages=(Message(role="user", content="x" * 400),), max_tokens=10)
+    asked = [question.model_copy(update={"seed": seed}) for seed in range(3)]
+    told = work(asked, "openai:gpt-4.1", 5)
+    read = len(prompt_text(question)) / CHARACTERS_PER_TOKEN
+    assert (told.requests, told.tokens_in, told.tokens_out) == (3, read, 15)
+    assert told.most_usd == pytest.approx(3 * estimate(asked[:1], "openai:gpt-4.1").usd)
+    assert work(asked, "openai:gpt-4.1 (batch)", 5).tokens_in == 3 * read
+    assert work(asked, "transformers:owner/model", 5).tokens_in == 3 * read
+
+
 def test_thinking_aloud_has_its_price(tiny_decoder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
     plain = step(planned(tiny_decoder, "openai:gpt-5-mini"), "generate")
@@ -108,6 +121,20 @@ def test_a_local_teacher_costs_time_and_no_money(tiny_decoder: Path):
     assert (told.usd, told.most_usd, told.is_paid) == (0, 0, False)
     assert step(told, "generate").minutes > 0
     assert told.minutes == pytest.approx(sum(one.minutes for one in told.steps))
+
+
+def test_what_the_minutes_of_a_server_stand_on_is_said(tiny_decoder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    few, many = (planned(tiny_decoder, "openai:gpt-4.1", generate__count=count) for count in (40, 4000))
+    assert few.assumed == "a request takes 2 seconds, up to 64 at once"
+    assert many.assumed == "a request takes 2 seconds, up to 500 at once"
+    assert step(few, "generate").minutes < step(many, "generate").minutes < 10 * step(few, "generate").minutes
+    slow = planned(tiny_decoder, "openai:gpt-4.1", teacher_options__requests_per_minute=10)
+    assert slow.assumed.endswith("at once, 10 a minute")
+    assert step(slow, "generate").minutes == step(slow, "generate").requests / 10
+    assert planned(tiny_decoder, "transformers:HuggingFaceTB/SmolLM2-135M-Instruct").assumed == ""
+    batched = planned(tiny_decoder, "openai:gpt-4.1", teacher_options__batch=True)
+    assert "up to a day" in batched.assumed
 
 
 def test_rows_that_are_given_are_counted(tiny_decoder: Path, tmp_path: Path):
@@ -145,3 +172,17 @@ def test_what_may_cost_money_is_known_beforehand(teacher: str, expected: bool):
 def test_a_model_is_as_large_as_its_card_or_its_weights_say(tiny_decoder: Path):
     assert parameters("HuggingFaceTB/SmolLM2-135M-Instruct") == 134_515_008
     assert 10_000 < parameters(str(tiny_decoder)) < 200_000
+
+
+def test_rows_are_written_anew_when_an_option_decides_what_the_teacher_answers(tiny_decoder: Path, tmp_path: Path):
+    texts = iter(sentences(400))
+    flags = {"generate__count": 16, "generate__filters": "format", "retrieve__hub": "off"}
+    flags |= {"retrieve__base": str(tiny_decoder), "parse__ask_teacher": False}
+    with serve(text=lambda body: next(texts)) as server:
+        configs = [
+            load_config(teacher=f"{server.url}#m", teacher_options=options, **flags)
+            for options in ({}, {"concurrency": 3}, {"logprobs": True})
+        ]
+        build(TASK, out=tmp_path, config=configs[0], until="generate")
+        kept = [step(plan(TASK, config, tmp_path), "generate").is_kept for config in configs]
+    assert kept == [True, True, False]

@@ -1,18 +1,22 @@
 """Sequence-level distillation on the teacher's answers: asked for, chosen among, counted where there is none."""
 
+import math
+
 import pytest
 from chat_server import serve
 from teachers_here import BY_HEART, NAMED, NAMING, SOURCE, save_obedient
 from train_here import TASK
 
-from prompt2model.config import TrainConfig, load_config
+from prompt2model.config import GenerateConfig, TrainConfig, load_config
 from prompt2model.course import Course
 from prompt2model.errors import ConfigError
+from prompt2model.filters import Sieve, agreement
 from prompt2model.methods import open_method, seqkd
 from prompt2model.pipeline import build
 from prompt2model.planning import plan
-from prompt2model.records import Example, Reply, Splits
+from prompt2model.records import Example, Reply, Source, Splits
 from prompt2model.stages.train import train
+from prompt2model.student import load
 from prompt2model.teachers import open_teacher
 from prompt2model.teachers.scripted import Scripted
 
@@ -157,3 +161,32 @@ def test_a_student_learns_what_a_local_teacher_finds_with_beams(obedient, tmp_pa
     student = train(NAMING, rows, obedient, config, folder=tmp_path, teacher=teacher)
     assert student.history[-1].score == 1.0
     assert student.dropped == {}
+
+
+# Soft labels
+
+
+def test_soft_labels_that_a_server_tells_are_learned_as_they_are(tiny_decoder):
+    """It leans to neither label: one is e^1.5 times as likely as the other, which of them follows from the text."""
+
+    def places(body):
+        a, b = (-0.2, -1.7) if "good film" in body["messages"][-1]["content"] else (-1.7, -0.2)
+        return [{"token": "A", "top_logprobs": [{"token": "A", "logprob": a}, {"token": "B", "logprob": b}]}]
+
+    said = {"a good film": "positive", "a bad film": "negative"}
+    source = Source(kind="teacher", name="m")
+    written = [Example(input=text, output=label, source=source) for text, label in said.items()]
+    with serve("tokens") as server:
+        server.places = places
+        teacher = open_teacher(f"{server.url}#m", options={"logprobs": True})
+        kept = agreement.sift(written, Sieve(TASK, teacher, GenerateConfig()))
+    course = Course(TASK, load(tiny_decoder)[1], seqkd.Options(soft_labels=True))
+    unsure = Example(input="a good text", output="negative", source=SOURCE)
+    lessons = seqkd.rows([*kept, unsure], course)
+    likely = 1 / (1 + math.exp(-1.5))
+    weights = [[row.weight for row in lesson] for lesson in lessons]
+    assert weights == [pytest.approx([likely, 1 - likely]), pytest.approx([1 - likely, likely]), [1.0]]
+    ended = [course.codec.completion(label) for label in TASK.labels]
+    assert [[row.completion for row in lesson] for lesson in lessons] == [ended, ended, ended[1:]]
+    plain = seqkd.rows(kept, Course(TASK, course.codec, seqkd.Options()))
+    assert [[row.weight for row in lesson] for lesson in plain] == [[1.0], [1.0]]

@@ -22,8 +22,9 @@ from prompt2model import registry
 from prompt2model.errors import BudgetExceeded, ConfigError, MissingExtra, Prompt2ModelError, TeacherError
 from prompt2model.ledger import MOST_PAID_ATTEMPTS, most_tokens_in, most_tokens_out
 from prompt2model.records import Message, Reply, Request
+from prompt2model.schemas import misfit
 from prompt2model.teacher import Teacher, replies, spent_by
-from prompt2model.teachers import choose_teacher, open_teacher
+from prompt2model.teachers import choose_teacher, decided_by, open_teacher
 from prompt2model.teachers.scripted import Scripted
 from prompt2model.weights import DEFAULT_MODEL
 
@@ -77,6 +78,22 @@ def test_auto_takes_what_is_set(monkeypatch: pytest.MonkeyPatch, environment: di
     assert reason
     assert "\n" not in reason
     assert KEY not in reason
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("http://h/v1#m", {}, "http://h/v1#m"),
+        ("http://h/v1#m", {"concurrency": 5, "requests_per_minute": 9, "logprobs": False}, "http://h/v1#m"),
+        ("openai:o3", {"logprobs": True, "reasoning_effort": "high"}, "openai:o3 reasoning_effort=high logprobs=True"),
+        ("auto", {"batch_rows": 2}, f"transformers:{DEFAULT_MODEL}"),
+        ("auto", {"precision": "bfloat16"}, f"transformers:{DEFAULT_MODEL} precision=bfloat16"),
+    ],
+)
+def test_options_that_decide_answers_are_told_from_those_that_do_not(
+    name: str, options: dict[str, Any], expected: str
+) -> None:
+    assert decided_by(name, options) == expected
 
 
 def test_a_name_that_was_given_is_taken() -> None:
@@ -309,10 +326,20 @@ def test_likelihoods_are_offered_only_where_the_server_is_said_to_have_them() ->
         assert "logprobs" not in connect(server).can
 
 
-def test_a_server_that_has_no_likelihoods_after_all_says_so() -> None:
+@pytest.mark.parametrize("settings", [{"choices": ("good", "bad")}, {"top_logprobs": 5}], ids=["choices", "tokens"])
+def test_a_server_that_has_no_likelihoods_after_all_ends_the_run_with_the_cure(settings: dict[str, Any]) -> None:
     with serve("null likelihoods") as server:
-        [reply] = replies(connect(server, logprobs=True), [request(choices=("good", "bad"))])
-    assert reply.failure == "the reply holds no likelihoods"
+        with pytest.raises(TeacherError, match="cannot be asked, the reply holds no likelihoods") as error:
+            replies(connect(server, logprobs=True, concurrency=1), [request(number, **settings) for number in range(9)])
+        assert len(server.asked) == 1
+    assert error.value.hint.startswith("Leave teacher_options.logprobs out")
+
+
+def test_a_filtered_reply_without_likelihoods_says_nothing_about_the_server() -> None:
+    with serve("filtered", "likelihoods") as server:
+        asked = [request(number, choices=("good", "bad")) for number in range(2)]
+        answered = replies(connect(server, logprobs=True, concurrency=1), asked)
+    assert [reply.finish for reply in answered] == ["filtered", "stop"]
 
 
 # The rate
@@ -545,7 +572,7 @@ def test_the_last_request_that_a_budget_bears_is_sent_and_none_after_it(
     (home_folder / "prices.toml").write_text('[models]\n"m" = { input = 1e6, output = 2e6 }\n')
     budget = 20 * (answers - 1) + dearest() + more_usd
     arrived: list[Reply] = []
-    with serve() as server:
+    with serve("one answer") as server:
         teacher = open_teacher(f"{server.url}#m", budget_usd=budget)
         with pytest.raises(BudgetExceeded):
             take(teacher.answer([settled(number) for number in range(60)]), arrived)
@@ -690,6 +717,44 @@ def test_transformers_serve_answers(weights_folder: Path) -> None:
         assert min(france.tokens_in, hello.tokens_in, stopped.tokens_in) > 5
         with pytest.raises(Prompt2ModelError):
             replies(open_teacher(f"{url}#no/such-model"), requests(8))
+
+
+@pytest.mark.slow
+def test_transformers_serve_ignores_what_it_has_not_and_the_teacher_finds_out(
+    weights_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It takes JSON schemas, several answers and likelihoods without a word, and gives none of them."""
+    name = f"#{weights_folder}"
+    with transformers_serve(weights_folder) as url:
+        teacher = open_teacher(url + name, options={"concurrency": 1})
+        shown, unshown = replies(teacher, [capital("Berlin", '{"country": "Germany"}'), capital()])
+        assert json.loads(shown.text) == {"country": "France"}
+        assert misfit(unshown.text, COUNTRY)  # also when told the schema in words, and what was wrong
+        drawn = [request(0, max_tokens=8).model_copy(update={"seed": seed}) for seed in (1, 2)]
+        assert all(reply.text for reply in replies(teacher, drawn))
+        without = [record.message for record in caplog.records if "does not take" in record.message]
+        assert [message.partition(" does not take ")[2] for message in without] == [
+            "response_format; it is asked without.",
+            "n; it is asked without.",
+        ]
+        with pytest.raises(TeacherError, match="the reply holds no likelihoods"):
+            replies(open_teacher(url + name, options={"logprobs": True}), [request(choices=("yes", "no"))])
+
+
+COUNTRY = {
+    "type": "object",
+    "properties": {"country": {"type": "string"}},
+    "required": ["country"],
+    "additionalProperties": False,
+}
+
+
+def capital(*shown: str) -> Request:
+    """A question to be answered in JSON; what is shown is another capital and the answer about that."""
+    asked = [f"{city} is the capital of which country?" for city in (*shown[:1], "Paris")]
+    texts = [asked[0], shown[1], asked[1]] if shown else asked
+    turns = [Message(role="user" if place % 2 == 0 else "assistant", content=text) for place, text in enumerate(texts)]
+    return Request(messages=tuple(turns), json_schema=COUNTRY, temperature=0, max_tokens=20)
 
 
 @contextmanager

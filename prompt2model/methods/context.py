@@ -21,10 +21,17 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor
 
-from prompt2model import progress
 from prompt2model.answers import read_label, softmax
 from prompt2model.batches import Batch, Lesson
-from prompt2model.course import Course, Prepared, asked_of_student, common_vocabulary, teacher_ending, writing_teacher
+from prompt2model.course import (
+    Course,
+    Prepared,
+    asked_of_student,
+    common_vocabulary,
+    replies_of_teacher,
+    teacher_ending,
+    writing_teacher,
+)
 from prompt2model.description import read_description
 from prompt2model.distributions import Recipe, with_distributions
 from prompt2model.heads import ending
@@ -104,14 +111,9 @@ def warm_up(options: Options) -> dict[str, Any]:
 def prepare(examples: Sequence[Example], course: Course) -> Prepared:
     """The examples with the answers that the teacher gives in its context; what cannot be used is counted."""
     requests = [_request(example, seed, course) for seed, example in enumerate(examples)]
-    replies: dict[int, Reply] = {}
-    with progress.task("answering in context", total=len(requests)) as advance:
-        for group in writing_teacher(course).answer(requests):
-            replies.update(group)
-            advance(len(group))
     kept, dropped = [], Counter[str]()
-    for index, example in enumerate(examples):
-        found = _read(replies[index], requests[index], course)
+    for example, request, reply in zip(examples, requests, replies_of_teacher(requests, course), strict=True):
+        found = _read(reply, request, course)
         if isinstance(found, str):
             dropped[found] += 1
         else:

@@ -13,10 +13,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from prompt2model import progress, registry
+from prompt2model import registry
 from prompt2model.answers import read_label
 from prompt2model.batches import Batch, Lesson
-from prompt2model.course import Course, Prepared, asked_of_student, writing_teacher
+from prompt2model.course import Course, Prepared, asked_of_student, label_rows, replies_of_teacher, writing_teacher
 from prompt2model.heads import likelihood_loss
 from prompt2model.questions import answer_request, question
 from prompt2model.records import Example, Reply, Request
@@ -42,6 +42,9 @@ class Options(BaseModel):
     )
     temperature: float = Field(0.0, ge=0, le=2, description="Of the teacher's answers; 0 takes the likeliest tokens.")
     max_tokens: int = Field(256, gt=0, description="Longest answer of the teacher, in tokens.")
+    soft_labels: bool = Field(
+        False, description="Learn the teacher's probabilities of all labels where a row has them, not its label alone."
+    )
 
     @model_validator(mode="after")
     def _differ(self) -> "Options":
@@ -79,9 +82,12 @@ def prepare(examples: Sequence[Example], course: Course) -> Prepared:
 
 
 def rows(examples: Sequence[Example], course: Course) -> list[Lesson]:
-    """One row for each example: the student's own prompt, then the answer."""
+    """One row for each example: the student's own prompt, then the answer; of soft labels one for each label."""
+    soft = course.options is not None and course.options.soft_labels
     return [
-        (course.codec.row(asked_of_student(example), example.output, max_length=course.max_length),)
+        label_rows(example, example.probabilities, course)
+        if soft and example.probabilities
+        else (course.codec.row(asked_of_student(example), example.output, max_length=course.max_length),)
         for example in examples
     ]
 
@@ -95,7 +101,8 @@ def _answers(examples: Sequence[Example], course: Course) -> list[tuple[list[str
     """The different answers to each input in the order of their samples or their likelihood, and why one is missing."""
     times = _times(course)
     asked = [_request(example, sample, course) for example in examples for sample in range(times)]
-    read = [_read(reply, request, course) for reply, request in zip(_replies(asked, course), asked, strict=True)]
+    replies = replies_of_teacher(asked, course)
+    read = [_read(reply, request, course) for reply, request in zip(replies, asked, strict=True)]
     each = [read[start : start + times] for start in range(0, len(read), times)]
     return [(list(dict.fromkeys(text for texts, _ in of for text in texts if text)), of[0][1]) for of in each]
 
@@ -143,14 +150,6 @@ def _chosen(kept: Sequence[tuple[Example, list[str]]], course: Course) -> list[s
         return [answers[0] for _, answers in kept]
     several = [index for index, (_, answers) in enumerate(kept) if len(answers) > 1]
     asked = [_request(kept[i][0], 0, course).model_copy(update={"choices": tuple(kept[i][1])}) for i in several]
-    found = {i: reply.logprobs for i, reply in zip(several, _replies(asked, course), strict=True)}
+    replies = replies_of_teacher(asked, course)
+    found = {i: reply.logprobs for i, reply in zip(several, replies, strict=True) if reply.logprobs}
     return [answers[found[i].index(max(found[i])) if i in found else 0] for i, (_, answers) in enumerate(kept)]
-
-
-def _replies(requests: Sequence[Request], course: Course) -> list[Reply]:
-    found: dict[int, Reply] = {}
-    with progress.task("asking the teacher for answers", total=len(requests)) as advance:
-        for group in writing_teacher(course).answer(requests):
-            found.update(group)
-            advance(len(group))
-    return [found[index] for index in range(len(requests))]

@@ -28,6 +28,10 @@ DRY_SHARE = 0.05
 """The yield has dried up when each of so many rounds in a row keeps less than this share."""
 SMALLEST_ROUND = 16
 """Candidates of a round at least (or `round_size`, if that is less): a handful says nothing about the yield."""
+USUAL_ROUND, LARGEST_ROUND = 64, 1024
+"""Candidates of a round, where no number is set; a server is asked for more of them at a time, up to so many."""
+ROUNDS_OF_MANY = 8
+"""Into so many rounds many rows are divided: rows that were kept are shown when later ones are written."""
 MOST_REJECTED = 50
 """Dropped candidates kept in the record, to look at."""
 MOST_CHARACTERS = 500
@@ -55,7 +59,7 @@ def generate(
     does not suit the task or the teacher, TeacherError when nobody answers, DataError when not one row was kept.
     """
     strategies, filters = plan(task, config, teacher)
-    harvest = _Harvest(task, found, config)
+    harvest = _Harvest(task, found, config, round_size(config, is_local=teacher.is_local))
     with progress.task("writing examples", total=config.count) as advance:
         counted = _Counted(teacher, advance)
         sieve = Sieve(task, counted, config, list(harvest.given), test, marks)
@@ -84,6 +88,13 @@ def generate(
     )
 
 
+def round_size(config: GenerateConfig, *, is_local: bool) -> int:
+    """How many candidates are asked for at a time, and so how many requests a server has at once."""
+    if config.round_size:
+        return config.round_size
+    return USUAL_ROUND if is_local else min(max(USUAL_ROUND, config.count // ROUNDS_OF_MANY), LARGEST_ROUND)
+
+
 @dataclass
 class _Harvest:
     """What has been written so far, and whether that is enough."""
@@ -91,6 +102,7 @@ class _Harvest:
     task: TaskSpec
     found: Found
     config: GenerateConfig
+    round_size: int
     kept: list[Example] = field(default_factory=list)
     spare: list[Example] = field(default_factory=list)
     """Good rows that are too many of their label: used only if the other labels cannot be had."""
@@ -122,7 +134,7 @@ class _Harvest:
         """Candidates of the next round: what is missing, by the yield so far, within the limits."""
         share = max(len(self.kept) / self.asked, DRY_SHARE) if self.asked else 1.0
         wanted = ceil((self.config.count - len(self.kept)) / share)
-        return min(max(wanted, SMALLEST_ROUND), self.config.round_size, self.most_asked - self.asked)
+        return min(max(wanted, SMALLEST_ROUND), self.round_size, self.most_asked - self.asked)
 
     def take(self, rows: Sequence[Example], count: int) -> None:
         """Keep the rows of one round of `count` candidates, of no label more than its share."""

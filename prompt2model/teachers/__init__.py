@@ -1,6 +1,7 @@
 """Teachers, one file each. A plug-in here is a module with
 
     Options    a pydantic model of its settings (`--set teacher_options.KEY=VALUE`)
+    DECIDING   a tuple of those that decide what it answers; the others say how fast, or at what price
     connect(model: str, **options) -> Teacher      raises TeacherError when it cannot be had
 
 `open_teacher` finds the plug-in by the name that `--teacher` takes, and wraps it in the response cache and the ledger.
@@ -71,6 +72,15 @@ def check_teacher(name: str, options: Mapping[str, Any] = MappingProxyType({})) 
         problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
         known = ", ".join(plugin.Options.model_fields)
         raise ConfigError(f"teacher_options: {problems}", hint=f"Options of this teacher: {known}.") from error
+
+
+def decided_by(name: str, options: Mapping[str, Any]) -> str:
+    """What decides the teacher's answers: its full name, and with it such options as are not the usual ones."""
+    resolved, _ = choose_teacher(name)
+    plugin, _ = _plugin(resolved)
+    chosen, usual = plugin.Options(**options), plugin.Options()
+    unusual = [one for one in plugin.DECIDING if getattr(chosen, one) != getattr(usual, one)]
+    return " ".join([resolved, *(f"{one}={getattr(chosen, one)}" for one in unusual)])
 
 
 def _connect(name: str, options: Mapping[str, Any]) -> Teacher:

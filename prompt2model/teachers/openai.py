@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -32,7 +32,10 @@ from prompt2model.servers import (
     open_session,
     without_key,
 )
+from prompt2model.several import MOST, Numbered, together
 from prompt2model.teachers import OPENAI_MODEL
+
+DECIDING = ("reasoning_effort", "logprobs")
 
 GRACE_SECONDS = 1.0
 MOST_AT_ONCE = 256
@@ -65,7 +68,7 @@ class Chat:
         self._effort = options.reasoning_effort if known and known.reasoning else ""
         self.name = name + BATCH * options.batch
         self.identity = " ".join(filter(None, (f"{address}#{model}", self._effort)))
-        self.can = frozenset({"text", "json_schema", *(["logprobs"] if options.logprobs else [])})
+        self.can = frozenset({"text", "json_schema", *(["logprobs", "top_logprobs"] if options.logprobs else [])})
         self._model, self._at, self._options = model, (address, key), options
         self._refused: frozenset[str] = frozenset()
         self._pace = Pace(options.requests_per_minute, options.tokens_per_minute)
@@ -79,23 +82,27 @@ class Chat:
         if self._options.batch:
             yield from Batches(self.name, *self._at, self._body).answer(map(self._checked, requests))
             return
-        arrived: SimpleQueue[Answered | None] = SimpleQueue()
+        arrived: SimpleQueue[list[Answered] | None] = SimpleQueue()
         window = Window(self._options.concurrency, self._width)
         with event_loop() as loop:
             work = asyncio.run_coroutine_threadsafe(self._ask_all(requests, window, arrived.put), loop)
             work.add_done_callback(lambda _: arrived.put(None))
-            for group in _groups(arrived):
-                yield group
-                loop.call_soon_threadsafe(window.leave, len(group))
+            for groups in _groups(arrived):
+                yield [answered for group in groups for answered in group]
+                loop.call_soon_threadsafe(window.leave, len(groups))
             self._width = window.size or FIRST
             work.result()
 
-    def _body(self, request: Request) -> dict[str, Any]:
-        return chat.body(request, self._model, effort=self._effort, refused=self._refused)
+    def _body(self, request: Request, answers: int = 1) -> dict[str, Any]:
+        return chat.body(request, self._model, effort=self._effort, refused=self._refused, answers=answers)
+
+    def _most_answers(self) -> int:
+        """That one request may ask for."""
+        return 1 if "n" in self._refused else MOST
 
     def _checked(self, request: Request) -> Request:
         """The request. Raises TeacherError for one that the protocol cannot put."""
-        if not request.choices and not request.continues and request.beams == 1:
+        if not (request.choices or request.continues or request.top_logprobs) and request.beams == 1:
             return request
         if request.beams > 1:
             what = "it searches one beam only"
@@ -112,51 +119,78 @@ class Chat:
             hint="A local teacher can: --teacher transformers:HuggingFaceTB/SmolLM2-135M-Instruct",
         )
 
-    async def _ask_all(self, requests: Iterable[Request], window: Window, put: Callable[[Answered], None]) -> None:
-        """Every request under way or not yet taken by the caller holds a place: little is lost by a kill."""
-        health, waiting = Health(self.name, self._options), iter(enumerate(requests))
+    async def _ask_all(
+        self, requests: Iterable[Request], window: Window, put: Callable[[list[Answered]], None]
+    ) -> None:
+        """Every request under way or not yet taken by the caller holds a place: little is lost by a kill.
+
+        Those that differ in the seed alone are one request to the server.
+        """
+        health, waiting = Health(self.name, self._options), together(requests, self._most_answers)
         try:
             async with open_session(*self._at, self._options.timeout_seconds) as session, asyncio.TaskGroup() as tasks:
                 asking = _Asking(session, window, health, put)
                 watch = tasks.create_task(health.watch())
-                while await window.enter() and (numbered := next(waiting, None)):
-                    self._checked(numbered[1])
-                    asking.has_begun(tasks.create_task(self._answer(asking, *numbered)))
+                while await window.enter() and (group := next(waiting, None)):
+                    self._checked(group[0][1])
+                    asking.has_begun(tasks.create_task(self._answer(asking, group)))
                 await asyncio.gather(*asking.under_way)
                 watch.cancel()
                 health.ended()
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
 
-    async def _answer(self, asking: "_Asking", index: int, request: Request) -> None:
+    async def _answer(self, asking: "_Asking", group: Sequence[Numbered]) -> None:
+        numbers, requests = zip(*group, strict=True)
         try:
             with asking.health.asking():
-                asking.put((index, await self._ask(asking, request)))
+                asking.put(list(zip(numbers, await self._ask(asking, requests), strict=True)))
         except TeacherError:
             if not asking.window.is_closed:  # else the first that failed says it
                 await asking.end()
                 raise
 
-    async def _ask(self, asking: "_Asking", request: Request) -> Reply:
-        """The reply after as many attempts as it takes, or a failed one that says why."""
-        health, began, attempts, unheard = asking.health, 0.0, 0, 0
+    async def _ask(self, asking: "_Asking", asked: Sequence[Request], unheard: int = 0) -> list[Reply]:
+        """The replies to one question after as many attempts as it takes, or failed ones that say why."""
+        health, began, attempts = asking.health, 0.0, 0
         while True:
             await health.pause()
-            outcome = await self._paced(asking, request)
+            outcome = await self._paced(asking, asked[0], len(asked))
             began = began or time.monotonic()
-            if isinstance(outcome, Reply):
+            if not isinstance(outcome, Trouble):
                 health.succeeded()
-                fitting = outcome if unheard else await self._fitting(asking, request, outcome)
-                return self._with_unheard(fitting, request, unheard)
+                return await self._completed(asking, asked, outcome, unheard)
             if outcome.ends_all:
                 raise await self._end(outcome)
             attempts, unheard = attempts + (not outcome.refused), unheard + outcome.may_be_paid
             seconds = health.seconds_until_retry(outcome, attempts)
             is_late = time.monotonic() - began + seconds > self._options.patience_seconds
+            if not outcome.retry and len(asked) > 1:
+                return await self._one_by_one(asking, asked, unheard)
             if not outcome.retry or attempts >= self._options.attempts or unheard >= MOST_PAID_ATTEMPTS or is_late:
                 health.failed(outcome)
-                return self._with_unheard(Reply(finish="failed", failure=outcome.reason), request, unheard)
+                failed = Reply(finish="failed", failure=outcome.reason)
+                first = self._with_unheard(failed, asked[0], unheard, len(asked))
+                return [first] + [failed] * (len(asked) - 1)
             await asyncio.sleep(seconds)
+
+    async def _completed(
+        self, asking: "_Asking", asked: Sequence[Request], replies: Sequence[Reply], unheard: int
+    ) -> list[Reply]:
+        """The replies that came; a server that gives fewer than it was asked for is asked one by one from now on."""
+        first, *others = replies
+        fitting = first if unheard else await self._fitting(asking, asked[0], first)
+        found = [self._with_unheard(fitting, asked[0], unheard, len(replies)), *others]
+        if missing := asked[len(found) :]:
+            found += await self._one_by_one(asking, missing, unheard)
+        return found
+
+    async def _one_by_one(self, asking: "_Asking", asked: Sequence[Request], unheard: int) -> list[Reply]:
+        """Each request on its own. Where that brings an answer, several at once were what the server does not give."""
+        replies = [reply for request in asked for reply in await self._ask(asking, [request], unheard)]
+        if any(reply.finish != "failed" for reply in replies):
+            self._leave_out(frozenset({"n"}))
+        return replies
 
     async def _fitting(self, asking: "_Asking", request: Request, reply: Reply) -> Reply:
         """The reply, or where it does not fit the schema that of one further attempt, told what is wrong."""
@@ -164,33 +198,36 @@ class Chat:
         if not wrong:
             return reply
         again = chat.repair(request, reply.text, wrong)
-        repaired = await self._paced(asking, again)
-        if isinstance(repaired, Trouble):
-            return self._with_unheard(reply, request, int(repaired.may_be_paid))
+        outcome = await self._paced(asking, again)
+        if isinstance(outcome, Trouble):
+            return self._with_unheard(reply, request, int(outcome.may_be_paid))
+        [repaired] = outcome
         tokens_in, tokens_out = reply.tokens_in + repaired.tokens_in, reply.tokens_out + repaired.tokens_out
         return repaired.model_copy(update={"tokens_in": tokens_in, "tokens_out": tokens_out})
 
-    def _with_unheard(self, reply: Reply, request: Request, unheard: int) -> Reply:
+    def _with_unheard(self, reply: Reply, request: Request, unheard: int, answers: int = 1) -> Reply:
         """With the tokens of attempts whose answer was lost, at their most: they may be on the bill."""
         if not unheard:
             return reply
         tokens_in = reply.tokens_in + unheard * most_tokens_in(request)
-        tokens_out = reply.tokens_out + unheard * most_tokens_out(request, reasoning=bool(self._effort))
+        most_out = answers * most_tokens_out(request, reasoning=bool(self._effort))
+        tokens_out = reply.tokens_out + unheard * most_out
         return reply.model_copy(update={"tokens_in": tokens_in, "tokens_out": tokens_out})
 
-    async def _paced(self, asking: "_Asking", request: Request) -> Reply | Trouble:
+    async def _paced(self, asking: "_Asking", request: Request, answers: int = 1) -> list[Reply] | Trouble:
         """One attempt, sent when the rate allows it."""
-        tokens = guess_tokens(request)
+        tokens = guess_tokens(request, answers)
         if (seconds := self._pace.take(tokens)) > 0:
             asking.window.waited()
             await asyncio.sleep(seconds)
-        outcome = await self._once(asking.session, request)
-        self._pace.settle(tokens, outcome.tokens_in + outcome.tokens_out if isinstance(outcome, Reply) else tokens)
+        outcome = await self._once(asking.session, request, answers)
+        used = tokens if isinstance(outcome, Trouble) else sum(reply.tokens_in + reply.tokens_out for reply in outcome)
+        self._pace.settle(tokens, used)
         asking.window.answered(refused=isinstance(outcome, Trouble) and outcome.is_outage)
         return outcome
 
-    async def _once(self, session: aiohttp.ClientSession, request: Request) -> Reply | Trouble:
-        sent = self._body(request)
+    async def _once(self, session: aiohttp.ClientSession, request: Request, answers: int) -> list[Reply] | Trouble:
+        sent = self._body(request, answers)
         try:
             async with session.post(f"{self._at[0]}/chat/completions", json=sent) as response:
                 content = await response.read()
@@ -198,7 +235,7 @@ class Chat:
                 outcome = chat.answered(response.status, response.headers, content, request, sent)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             outcome = _unanswered(error)
-        if isinstance(outcome, Reply):
+        if not isinstance(outcome, Trouble):
             return outcome
         self._leave_out(outcome.refused)
         outcome = replace(outcome, detail=without_key(outcome.detail, self._at[1]))
@@ -215,6 +252,7 @@ class Chat:
         hints = {
             "key": "Is OPENAI_API_KEY set, and is it the key of this server?",
             "access": "The key may not use this model, or not from here.",
+            "likelihoods": "Leave teacher_options.logprobs out: the server tells none, and is asked for texts then.",
             "quota": "Add credit to the account that OPENAI_API_KEY belongs to.",
         }
         hint = hints.get(trouble.ends_all, "") or await asyncio.to_thread(self._other_models)
@@ -234,7 +272,7 @@ class _Asking:
     session: aiohttp.ClientSession
     window: Window
     health: Health
-    put: Callable[[Answered], None]
+    put: Callable[[list[Answered]], None]
     under_way: set[asyncio.Task[None]] = field(default_factory=set)
 
     def has_begun(self, task: asyncio.Task[None]) -> None:
@@ -248,12 +286,12 @@ class _Asking:
             await asyncio.wait(others, timeout=GRACE_SECONDS)
 
 
-def guess_tokens(request: Request) -> int:
+def guess_tokens(request: Request, answers: int = 1) -> int:
     """About how many tokens a request takes, as a server reckons that has not answered it yet."""
-    return sum(len(message.content) for message in request.messages) // 4 + request.max_tokens
+    return sum(len(message.content) for message in request.messages) // 4 + answers * request.max_tokens
 
 
-def _groups(arrived: "SimpleQueue[Answered | None]") -> Iterator[list[Answered]]:
+def _groups(arrived: "SimpleQueue[list[Answered] | None]") -> Iterator[list[list[Answered]]]:
     """What has arrived by the time it is asked for, until the end is announced."""
     while (first := arrived.get()) is not None:
         group = [first]

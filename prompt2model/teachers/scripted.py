@@ -25,6 +25,8 @@ from prompt2model.errors import TeacherError
 from prompt2model.ledger import prompt_text
 from prompt2model.records import Reply, Request
 
+DECIDING = ()
+
 
 class Options(Settings):
     """How the answers are handed on."""

@@ -11,6 +11,8 @@ from prompt2model.config import Settings
 from prompt2model.student import open_model
 from prompt2model.teacher import Teacher
 
+DECIDING = ("precision",)
+
 
 class Options(Settings):
     """How the model is run."""

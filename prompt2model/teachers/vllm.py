@@ -14,6 +14,8 @@ from prompt2model.config import Settings
 from prompt2model.errors import MissingExtra, TeacherError, WeightsError
 from prompt2model.records import Reply, Request
 
+DECIDING = ("max_length",)
+
 
 class Options(Settings):
     """How the model is run."""
