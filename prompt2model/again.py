@@ -6,14 +6,14 @@ from pathlib import Path
 from prompt2model import store
 from prompt2model.config import Config
 from prompt2model.errors import DataError
-from prompt2model.pipeline import needs_in_training, stage_key
+from prompt2model.pipeline import given_to_evaluate, given_to_train, needs_in_training, stage_key
 from prompt2model.records import Artifact, Example, Report, Splits, Student
 from prompt2model.rows import read_rows
 from prompt2model.run import Run
 from prompt2model.stages.evaluate import evaluate
 from prompt2model.stages.export import export
 from prompt2model.teacher import Teacher
-from prompt2model.teachers import decided_by, open_teacher
+from prompt2model.teachers import open_teacher
 from prompt2model.twins import Twins
 
 
@@ -37,12 +37,10 @@ def train_again(folder: Path, config: Config) -> Student:
 
     run = Run(folder)
     splits, base = run.splits, run.found.base
-    asks = bool(needs_in_training(config))
-    taught_by = decided_by(config.teacher, config.teacher_options) if asks else ""
-    key = stage_key("train", (run.task, splits, base, config.train, taught_by, config.seed))
+    key = stage_key("train", given_to_train(run.task, splits, base, config))
     if store.is_made(folder, "train", Student, depends_on=key):
         return run.trained
-    teacher = _open(config, folder) if asks else None
+    teacher = _open(config, folder) if needs_in_training(config) else None
     where = folder / "student"
     student = train(run.task, splits, base, config.train, folder=where, seed=config.seed, teacher=teacher)
     if is_main_process():
@@ -66,9 +64,7 @@ def evaluate_again(folder: Path, config: Config, test_data: str = "") -> Report:
         measured = evaluate(run.task, splits, run.trained, config.evaluate, teacher=teacher, seed=config.seed)
         return measured.model_copy(update={"notes": (*measured.notes, *note)})
     measured = evaluate(run.task, splits, run.trained, config.evaluate, teacher=teacher, seed=config.seed)
-    by = decided_by(config.teacher, config.teacher_options)
-    depends_on = (run.task, splits.test, run.trained, config.evaluate, by, config.seed)
-    key = stage_key("evaluate", depends_on)
+    key = stage_key("evaluate", given_to_evaluate(run.task, splits, run.trained, config))
     (folder / "evaluate.json").unlink(missing_ok=True)
     store.once(folder, "evaluate", Report, lambda: measured, depends_on=key)
     run.write_page()

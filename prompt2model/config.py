@@ -3,8 +3,9 @@
 Flags, `--help`, `--set stage.key=value` and TOML files all come from here. All mistakes are reported at once.
 """
 
+import hashlib
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,27 @@ class Settings(BaseModel):
     """The root of all settings: immutable, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
+
+
+def contents(settings: Settings) -> dict[str, str]:
+    """The SHA-256 of each file that a setting names: whoever edits one wants what was made of it made again."""
+    named = sorted({text for text in _texts(settings.model_dump(mode="json")) if _is_file(text)})
+    return {name: hashlib.sha256(Path(name).expanduser().read_bytes()).hexdigest() for name in named}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).expanduser().is_file()
+    except (OSError, RuntimeError, ValueError):  # no name that a file could have
+        return False
 
 
 def _as_list(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from prompt2model import accounts, data_report, prompts, registry, store
-from prompt2model.config import Config, RetrieveConfig, load_config
+from prompt2model.config import Config, RetrieveConfig, Settings, contents, load_config
 from prompt2model.description import read_description
 from prompt2model.errors import ConfigError
 from prompt2model.marks import FILE as MARKS
@@ -126,7 +126,7 @@ class _Building:
             "generate",
             Made,
             lambda: self._write(task, found),
-            (task, found.examples, config.generate, self.teacher_key, seed, *self._looked_at),
+            (task, found.examples, config.generate, _teacher_key(config), seed, *self._looked_at),
         )
         splits = self._once(
             "split",
@@ -138,13 +138,13 @@ class _Building:
             "train",
             Student,
             lambda: self._train(task, splits, found.base),
-            (task, splits, found.base, config.train, self.teacher_in_training, seed),
+            given_to_train(task, splits, found.base, config),
         )
         measured = self._once(
             "evaluate",
             Report,
             lambda: evaluate(task, splits, student, config.evaluate, teacher=self._measured_teacher(), seed=seed),
-            (task, splits.test, student, config.evaluate, self.teacher_key, seed),
+            given_to_evaluate(task, splits, student, config),
         )
         made_of = (task, found, made, splits, student, measured, config.export)
         self._once("export", Artifact, lambda: export(*made_of, folder=self.folder / "model"), made_of)
@@ -152,11 +152,6 @@ class _Building:
     @cached_property
     def teacher_name(self) -> str:
         return choose_teacher(self.config.teacher)[0]
-
-    @property
-    def teacher_key(self) -> str:
-        """What stages depend on that ask the teacher."""
-        return decided_by(self.config.teacher, self.config.teacher_options)
 
     @cached_property
     def teacher(self) -> Teacher:
@@ -183,7 +178,8 @@ class _Building:
         if not config.count and not config.rationales:  # then no teacher is looked for, which may be a download
             return Made(statement="Nothing was to be written.")
         looked_at = dict(self._looked_at)
-        test = read_rows(looked_at["test"], task, RetrieveConfig()).examples if looked_at.get("test") else ()
+        file = self.config.split.test_data if "test" in looked_at else ""
+        test = read_rows(file, task, RetrieveConfig()).examples if file else ()
         made = generate(
             task,
             found,
@@ -200,7 +196,7 @@ class _Building:
     def _looked_at(self) -> tuple[tuple[str, Any], ...]:
         """What the filters that were named look at besides the rows: the writing depends on that, and on no more."""
         there: dict[str, Callable[[], Any]] = {
-            "test": lambda: self.config.split.test_data,
+            "test": lambda: contents(self.config.split),
             "marks": lambda: read_marks(self.folder / MARKS),
         }
         named = [registry.load("filters", name) for name in self.config.generate.filters if name != "auto"]
@@ -209,20 +205,15 @@ class _Building:
     def _measured_teacher(self) -> Teacher | None:
         return self.teacher if self.config.evaluate.teacher else None
 
-    @property
-    def teacher_in_training(self) -> str:
-        """What training depends on where the method asks the teacher; else nothing."""
-        return self.teacher_key if needs_in_training(self.config) else ""
-
     def _train(self, task: TaskSpec, splits: Splits, base: str) -> Student:
         from prompt2model.stages.train import train  # torch and transformers take seconds to import
 
-        config, teacher = self.config, self.teacher if self.teacher_in_training else None
+        config, teacher = self.config, self.teacher if needs_in_training(self.config) else None
         return train(
             task, splits, base, config.train, folder=self.folder / "student", seed=config.seed, teacher=teacher
         )
 
-    def _once(self, stage: str, record: Any, make: Callable[[], Any], depends_on: Any) -> Any:
+    def _once(self, stage: str, record: Any, make: Callable[[], Any], depends_on: Sequence[Any]) -> Any:
         """The stage's record, made or read back, and told to the listener."""
         key = stage_key(stage, depends_on)
         if not self.makes and not store.is_made(self.folder, stage, record, depends_on=key):
@@ -242,10 +233,27 @@ def needs_in_training(config: Config) -> tuple[str, ...]:
     return found
 
 
-def stage_key(stage: str, depends_on: Any) -> Any:
-    """Everything that a stage's record depends on: what the stage is given, its templates, and our version."""
+def given_to_train(task: TaskSpec, splits: Splits, base: str, config: Config) -> tuple[Any, ...]:
+    """What training depends on; on the teacher only where the method asks it."""
+    teacher = _teacher_key(config) if needs_in_training(config) else ""
+    return (task, splits, base, config.train, teacher, config.seed)
+
+
+def given_to_evaluate(task: TaskSpec, splits: Splits, student: Student, config: Config) -> tuple[Any, ...]:
+    """What the measurement depends on."""
+    return (task, splits.test, student, config.evaluate, _teacher_key(config), config.seed)
+
+
+def _teacher_key(config: Config) -> str:
+    return decided_by(config.teacher, config.teacher_options)
+
+
+def stage_key(stage: str, depends_on: Sequence[Any]) -> Any:
+    """Everything that a stage's record depends on: what the stage is given, files that its settings name, its
+    templates, and our version."""
     written = [prompts.fingerprint(folder) for folder in TEMPLATES.get(stage, ())]
-    return (version("prompt2model"), written, depends_on)
+    files = [contents(one) for one in depends_on if isinstance(one, Settings)]
+    return (version("prompt2model"), written, files, depends_on)
 
 
 def _check_names(config: Config) -> None:

@@ -7,15 +7,38 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field, FilePath
+
 from prompt2model.batches import Codec, Lesson
 from prompt2model.decoding import likelihoods
-from prompt2model.errors import DataError
+from prompt2model.errors import ConfigError, DataError
 from prompt2model.memory import in_batches
-from prompt2model.records import Example, Source
+from prompt2model.records import Example, Source, TaskSpec
 from prompt2model.student import MAX_PADDED_TOKENS
 from prompt2model.tables import read_table
 
 MAX_INPUTS = 1_000_000
+
+
+class OfInputs(BaseModel):
+    """Options of a method that labels inputs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    inputs: FilePath | None = Field(
+        None,
+        description="A file of inputs without labels: a line each (.txt), or a table's column `input` or only column; "
+        "without it the training rows that the teacher wrote, whose labels are doubted.",
+    )
+
+
+def check_has_labels(task: TaskSpec, method: str, why: str) -> None:
+    """Raises ConfigError, saying why, unless the task is a classification."""
+    if len(task.labels) < 2:
+        raise ConfigError(
+            f"The method {method} needs a classification: {why}.",
+            hint="For texts, let a teacher answer the inputs and train with --method seqkd.",
+        )
 
 
 def with_unlabelled(examples: Sequence[Example], file: Path | None, *, need_labelled: bool) -> list[Example]:

@@ -72,6 +72,13 @@ def tiny_encoder_decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_encoder_decoder(tmp_path_factory.mktemp("tiny") / "encoder-decoder")
 
 
+@pytest.fixture(params=("tiny_decoder", "tiny_encoder_decoder"))
+def base(request: pytest.FixtureRequest) -> Path:
+    """One after the other: a test that has this runs for both architectures."""
+    folder: Path = request.getfixturevalue(request.param)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def weights_folder() -> Path:
     """The folder of the real embedded model, for slow tests; converted once and kept between runs of the tests."""

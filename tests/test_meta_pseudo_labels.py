@@ -20,13 +20,6 @@ from prompt2model.stages.train import train
 from prompt2model.student import LocalModel, load
 from prompt2model.student_prompt import set_student_prompt
 
-ARCHITECTURES = ("tiny_decoder", "tiny_encoder_decoder")
-
-
-@pytest.fixture(params=ARCHITECTURES)
-def base(request) -> Path:
-    return request.getfixturevalue(request.param)
-
 
 @pytest.fixture
 def inputs(tmp_path) -> Path:

@@ -28,11 +28,6 @@ COUNTING = TaskSpec(instruction="How many?", kind="generation", metric="exact_ma
 ARCHITECTURES = ("tiny_decoder", "tiny_encoder_decoder")
 
 
-@pytest.fixture(params=ARCHITECTURES)
-def base(request) -> Path:
-    return request.getfixturevalue(request.param)
-
-
 def row(text: str, output: str, rationale: str | None = None) -> Example:
     return Example(input=text, output=output, source=SOURCE, rationale=rationale)
 

@@ -1,9 +1,12 @@
-"""A finished run, opened again."""
+"""A run, opened again or gone on with."""
 
 from pathlib import Path
+from typing import Any
 
 from prompt2model import store
-from prompt2model.records import Example, Source, Splits
+from prompt2model.config import load_config
+from prompt2model.pipeline import build, given_to_train, stage_key
+from prompt2model.records import Example, Source, Splits, TaskSpec
 from prompt2model.run import Run
 
 
@@ -13,3 +16,36 @@ def test_the_rows_of_a_run_are_a_dataset(tmp_path: Path) -> None:
     dataset = Run(tmp_path).dataset
     assert dataset.num_rows == {"train": 2, "validation": 0, "test": 1}
     assert dataset["test"][0] == {"input": "fine", "output": "good", "source": "data: rows.csv"}
+
+
+def test_a_file_that_was_edited_is_read_again(tmp_path: Path, tiny_decoder: Path) -> None:
+    data, test = tmp_path / "rows.csv", tmp_path / "test.csv"
+    data.write_text("input,output\n" + "".join(f"the film number {n} is good,good\n" for n in range(30)))
+    test.write_text("input,output\na dull evening,bad\n")
+    flags: dict[str, Any] = {
+        "retrieve__data": (str(data),),
+        "retrieve__base": str(tiny_decoder),
+        "retrieve__hub": "off",
+        "split__test_data": str(test),
+        "generate__count": 0,
+    }
+
+    def splits() -> Splits:
+        return build("Say whether a film is good or bad.", out=tmp_path / "run", until="split", **flags).splits
+
+    assert len(splits().train) + len(splits().validation) == 30
+    data.write_text(data.read_text() + "a waste of two hours,bad\n")
+    assert len(splits().train) + len(splits().validation) == 31
+    test.write_text(test.read_text() + "a lovely evening,good\n")
+    assert len(splits().test) == 2
+
+
+def test_training_depends_on_the_files_that_its_options_name(tmp_path: Path) -> None:
+    file = tmp_path / "plain.txt"
+    file.write_text("once upon a time")
+    config = load_config(train__method="self_training", train__options={"inputs": str(file)})
+    given = given_to_train(TaskSpec(instruction="x"), Splits(), "a/base", config)
+    before = store.digest(stage_key("train", given))
+    assert store.digest(stage_key("train", given)) == before
+    file.write_text("there was a king")
+    assert store.digest(stage_key("train", given)) != before

@@ -28,11 +28,6 @@ from prompt2model.student_prompt import set_student_prompt
 ARCHITECTURES = ("tiny_decoder", "tiny_encoder_decoder")
 
 
-@pytest.fixture(params=ARCHITECTURES)
-def base(request) -> Path:
-    return request.getfixturevalue(request.param)
-
-
 @pytest.fixture
 def inputs(tmp_path) -> Path:
     file = tmp_path / "inputs.jsonl"

@@ -200,7 +200,7 @@ def test_shares_that_leave_nothing_to_learn_from_are_refused():
 
 
 @pytest.fixture
-def test_file(tmp_path: Path) -> Path:
+def kept_file(tmp_path: Path) -> Path:
     rng = Random(9)
     rows = [{"input": sentence(rng), "output": rng.choice(LABELS)} for _ in range(50)]
     path = tmp_path / "test.jsonl"
@@ -212,25 +212,25 @@ def inputs_of(path: Path) -> list[str]:
     return [json.loads(line)["input"] for line in path.read_text().splitlines()]
 
 
-def test_rows_given_for_the_test_are_the_whole_test(test_file):
-    splits = split(*parts(4, 30, 60), SplitConfig(test_data=str(test_file), max_test=10))
-    assert [example.input for example in splits.test] == inputs_of(test_file)
+def test_rows_given_for_the_test_are_the_whole_test(kept_file):
+    splits = split(*parts(4, 30, 60), SplitConfig(test_data=str(kept_file), max_test=10))
+    assert [example.input for example in splits.test] == inputs_of(kept_file)
     assert {example.source.kind for example in splits.test} == {"data"}
     assert splits.validation
 
 
-def test_no_twin_of_a_given_test_row_is_learned_from(test_file):
-    first, second, *_ = inputs_of(test_file)
+def test_no_twin_of_a_given_test_row_is_learned_from(kept_file):
+    first, second, *_ = inputs_of(kept_file)
     made = Made(examples=(row(first), row(second + "?"), row("something else entirely")))
-    splits = split(MAILS, Found(base="b"), made, SplitConfig(test_data=str(test_file)))
+    splits = split(MAILS, Found(base="b"), made, SplitConfig(test_data=str(kept_file)))
     assert [example.input for example in (*splits.train, *splits.validation)] == ["something else entirely"]
     assert splits.dropped["twin of a test row"] == 2
 
 
-def test_only_twins_of_test_rows_leave_nothing_to_learn_from(test_file):
-    made = Made(examples=(row(inputs_of(test_file)[0]),))
+def test_only_twins_of_test_rows_leave_nothing_to_learn_from(kept_file):
+    made = Made(examples=(row(inputs_of(kept_file)[0]),))
     with pytest.raises(DataError, match="1 × twin of a test row"):
-        split(MAILS, Found(base="b"), made, SplitConfig(test_data=str(test_file)))
+        split(MAILS, Found(base="b"), made, SplitConfig(test_data=str(kept_file)))
 
 
 def test_test_rows_with_unknown_labels_are_counted_and_none_left_is_an_error(tmp_path):

@@ -21,16 +21,15 @@ from random import Random
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, FilePath
+from pydantic import Field
 from torch import Tensor
 
 from prompt2model.batches import Batch, Lesson, Row
 from prompt2model.course import Course, Prepared, label_lessons
-from prompt2model.errors import ConfigError
 from prompt2model.heads import ending, equipment, likelihood_loss, log_likelihoods
 from prompt2model.memory import in_batches
 from prompt2model.methods import plainly
-from prompt2model.pseudo_labels import label_probabilities, with_unlabelled
+from prompt2model.pseudo_labels import OfInputs, check_has_labels, label_probabilities, with_unlabelled
 from prompt2model.records import Example, TaskSpec
 from prompt2model.student import MAX_PADDED_TOKENS, LocalModel, twin
 from prompt2model.supply import Block
@@ -41,16 +40,9 @@ STUDENT, TEACHER, FEEDBACK = "student", "teacher", "feedback"
 """Pseudo-labels, which the student learns; labelled rows, which the teacher learns; what it hears of its labels."""
 
 
-class Options(BaseModel):
+class Options(OfInputs):
     """What is labelled, and how much the teacher hears of it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    inputs: FilePath | None = Field(
-        None,
-        description="A file of inputs without labels: a line each (.txt), or a table's column `input` or only column; "
-        "without it the training rows that the teacher wrote, whose labels are doubted.",
-    )
     feedback: float = Field(1.0, ge=0, description="Weight of what the teacher hears, beside the labelled rows' loss.")
     warm_up: float = Field(1.0, ge=0, description="Epochs on the rows as they are beforehand, for both.")
 
@@ -62,11 +54,7 @@ def needs(options: Options) -> tuple[str, ...]:
 
 def suits(task: TaskSpec, options: Options) -> None:
     """Raises ConfigError unless the task is a classification: the teacher draws one of the labels."""
-    if len(task.labels) < 2:
-        raise ConfigError(
-            "The method meta_pseudo_labels needs a classification: the teacher draws one of the labels.",
-            hint="For texts, let a teacher answer the inputs and train with --method seqkd.",
-        )
+    check_has_labels(task, "meta_pseudo_labels", "the teacher draws one of the labels")
 
 
 def warm_up(options: Options) -> dict[str, Any]:

@@ -19,15 +19,14 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, FilePath
+from pydantic import Field
 from torch import Tensor
 
 from prompt2model.batches import Batch, Lesson
 from prompt2model.course import Course, Prepared, label_lessons
-from prompt2model.errors import ConfigError
 from prompt2model.heads import equipment, likelihood_loss
 from prompt2model.methods import plainly
-from prompt2model.pseudo_labels import label_probabilities, with_unlabelled
+from prompt2model.pseudo_labels import OfInputs, check_has_labels, label_probabilities, with_unlabelled
 from prompt2model.records import Example, TaskSpec
 from prompt2model.student import LocalModel, twin
 from prompt2model.supply import Block
@@ -38,16 +37,9 @@ FIRST, SECOND = "first", "second"
 """Whose row it is, of two students."""
 
 
-class Options(BaseModel):
+class Options(OfInputs):
     """What is labelled, and which labels are believed. The number of rounds is `train.epochs`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    inputs: FilePath | None = Field(
-        None,
-        description="A file of inputs without labels: a line each (.txt), or a table's column `input` or only column; "
-        "without it the training rows that the teacher wrote, whose labels are doubted.",
-    )
     threshold: float = Field(0.9, ge=0, le=1, description="Probability of its likeliest label from which one counts.")
     soft: bool = Field(False, description="Learn the probabilities of all labels, not the likeliest label alone.")
     labelled_by: Literal["itself", "peer"] = Field(
@@ -70,11 +62,7 @@ def needs(options: Options) -> tuple[str, ...]:
 
 def suits(task: TaskSpec, options: Options) -> None:
     """Raises ConfigError unless the task is a classification: a text has no likelihood among all texts."""
-    if len(task.labels) < 2:
-        raise ConfigError(
-            "The method self_training needs a classification: it goes by how likely each label is.",
-            hint="For texts, let a teacher answer the inputs and train with --method seqkd.",
-        )
+    check_has_labels(task, "self_training", "it goes by how likely each label is")
 
 
 def warm_up(options: Options) -> dict[str, Any]:

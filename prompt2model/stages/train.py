@@ -15,7 +15,7 @@ from prompt2model import checkpoints, store
 from prompt2model.answers import as_answered
 from prompt2model.batches import Codec, Lesson
 from prompt2model.checkpoints import Kept
-from prompt2model.config import TrainConfig
+from prompt2model.config import TrainConfig, contents
 from prompt2model.course import Course, Prepared, check_same_tokenizer, white_box
 from prompt2model.errors import ConfigError, DataError
 from prompt2model.layers import save_every
@@ -62,7 +62,7 @@ def train(
         raise DataError("There are no rows to train on.", hint="Raise generate.count, or give rows with --data.")
     accelerator = _accelerator()
     begin = partial(train, task, splits, base, seed=seed, teacher=teacher, save_every_seconds=save_every_seconds)
-    given = (task, splits.train, splits.validation, config, options, seed)
+    given = (task, splits.train, splits.validation, config, contents(config), options, seed)
     start = _warmed_up(method, options, config, begin, folder / "warm-up", (*given, base, _identity(teacher)))
     weights = start or _initial(base, config.init, folder / "init")
     teacher = open_teacher(f"transformers:{start or base}") if is_own else teacher
