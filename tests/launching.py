@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,34 @@ def environment(**changed: str) -> dict[str, str]:
 
 
 def alone_and_together(base: str, folder: Path, settings: dict[str, Any]) -> tuple[dict, dict, dict]:
-    """What comes of one process, and what each of two says has come of both; their weights in `one` and `two`.
+    """What comes of one process, and what each of two says has come of both; their weights in `one` and `two`."""
+    together([(base, folder, settings)], folder)
+    return outcome(folder)
 
-    Each training has a cache folder of its own.
+
+def together(trainings: Sequence[tuple[str, Path, dict[str, Any]]], home: Path) -> None:
+    """Each training in `one` of its folder by one process, in `two` by two, one training after the other.
+
+    Both at the same time, for most of it is starting; each with a cache folder of its own.
     """
+    started = []
     for name, launch in (("one", ()), ("two", TWO)):
-        own = environment(ACCELERATE_USE_CPU="true", PROMPT2MODEL_HOME=str(folder / f"home of {name}"))
+        own = environment(ACCELERATE_USE_CPU="true", PROMPT2MODEL_HOME=str(home / f"home of {name}"))
+        base, folder, settings = trainings[0]
         arguments = command(base, folder / name, settings, launch)
-        done = subprocess.run(arguments, env=own, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
-    alone, first, second = (
-        json.loads((folder / name).read_text())
-        for name in ("one/result-0.json", "two/result-0.json", "two/result-1.json")
-    )
+        for base, folder, settings in trainings[1:]:
+            arguments += [base, str(folder / name), json.dumps(settings)]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        started.append(subprocess.Popen(arguments, env=own, text=True, **quiet))
+    for process in started:
+        _, said = process.communicate()
+        assert process.returncode == 0, said[-3000:]
+
+
+def outcome(folder: Path) -> tuple[dict, dict, dict]:
+    """Of one process, and as each of two says it."""
+    names = ("one/result-0.json", "two/result-0.json", "two/result-1.json")
+    alone, first, second = (json.loads((folder / name).read_text()) for name in names)
     return alone, first, second
 
 

@@ -1,7 +1,10 @@
 """Under `accelerate launch` every method learns as it does in one process: two share the rows and the work."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
-from launching import alone_and_together, largest_difference
+from launching import largest_difference, outcome, together
 from tiny import save_decoder, save_encoder_decoder
 from train_here import films
 
@@ -40,26 +43,33 @@ CASES = (
 )
 
 
-@pytest.fixture
-def inputs(tmp_path) -> str:
-    file = tmp_path / "inputs.txt"
-    file.write_text("\n".join(row.input for row in films(30, first=200)))
-    return str(file)
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory) -> dict[tuple[str, str], Path]:
+    """The folder of each case, after all have been trained by the same processes: to start them takes the longest."""
+    home = tmp_path_factory.mktemp("cases")
+    inputs = home / "inputs.txt"
+    inputs.write_text("\n".join(row.input for row in films(30, first=200)))
+    folders = {case: home / str(number) for number, case in enumerate(CASES)}
+    together([training(*case, folder, inputs) for case, folder in folders.items()], home)
+    return folders
+
+
+def training(name: str, architecture: str, folder: Path, inputs: Path) -> tuple[str, Path, dict[str, Any]]:
+    save, settings = BASES[architecture], {**HOW, **METHODS[name]}
+    if settings["method"] in WITH_TEACHER:
+        settings["teacher"] = str(save(folder / "teacher", seed=2))
+    if settings["method"] in WITH_INPUTS:
+        settings["options"] = {**settings.get("options", {}), "inputs": str(inputs)}
+    return str(save(folder / "base", seed=1, width=16)), folder, settings
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "architecture"), CASES)
-def test_two_processes_learn_as_one_does(tmp_path, inputs, name, architecture):
-    save = BASES[architecture]
-    base, settings = str(save(tmp_path / "base", seed=1, width=16)), {**HOW, **METHODS[name]}
-    if settings["method"] in WITH_TEACHER:
-        settings["teacher"] = str(save(tmp_path / "teacher", seed=2))
-    if settings["method"] in WITH_INPUTS:
-        settings["options"] = {**settings.get("options", {}), "inputs": inputs}
-    alone, first, second = alone_and_together(base, tmp_path, settings)
+def test_two_processes_learn_as_one_does(learned, name, architecture):
+    alone, first, second = outcome(learned[name, architecture])
     assert first == second
     assert first["tokens"] == alone["tokens"]
     assert first["losses"] == pytest.approx(alone["losses"], rel=1e-4)
     for ours, theirs in zip(first["history"], alone["history"], strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4)
-    assert largest_difference(tmp_path) < 1e-4
+    assert largest_difference(learned[name, architecture]) < 1e-4

@@ -1,4 +1,4 @@
-"""Trains a tiny model as a process of its own: `python train_here.py BASE FOLDER SETTINGS-AS-JSON`.
+"""Trains tiny models as a process of its own: `python train_here.py BASE FOLDER SETTINGS-AS-JSON [BASE FOLDER …]`.
 
 Writes the losses, the scores and a digest of the weights to FOLDER/result-RANK.json.
 """
@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from prompt2model import memory
 from prompt2model.config import TrainConfig
@@ -20,6 +21,7 @@ TASK = TaskSpec(
     instruction="Is the film good?", kind="classification", labels=("positive", "negative"), metric="accuracy"
 )
 SOURCE = Source(kind="data", name="films.csv")
+USUAL_TOKENS = memory.MOST_TOKENS
 
 
 def films(count: int, first: int = 0, *, reasoned: bool = False) -> tuple[Example, ...]:
@@ -33,10 +35,9 @@ def films(count: int, first: int = 0, *, reasoned: bool = False) -> tuple[Exampl
     return tuple(rows)
 
 
-if __name__ == "__main__":
-    base, folder, settings = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
+def main(base: str, folder: Path, settings: dict[str, Any]) -> None:
     seconds = settings.pop("save_every_seconds", 90.0)
-    memory.MOST_TOKENS = settings.pop("most_tokens", memory.MOST_TOKENS)
+    memory.MOST_TOKENS = settings.pop("most_tokens", USUAL_TOKENS)
     reasoned = settings.pop("reasoned", False)
     splits = Splits(train=films(40, reasoned=reasoned), validation=films(9, first=100, reasoned=reasoned))
     teacher = open_model(settings.pop("teacher"), precision="float32") if "teacher" in settings else None
@@ -50,3 +51,8 @@ if __name__ == "__main__":
         "weights": digest,
     }
     (folder / f"result-{os.environ.get('RANK', '0')}.json").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    for base, folder, settings in zip(sys.argv[1::3], sys.argv[2::3], sys.argv[3::3], strict=True):
+        main(base, Path(folder), json.loads(settings))
