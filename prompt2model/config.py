@@ -166,6 +166,10 @@ class TrainConfig(Settings):
     best_by: Literal["metric", "loss"] = Field(
         "metric", description="What the best checkpoint is chosen by: the task's metric, or the validation loss."
     )
+    calibrate: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Whether a classifier's leaning to some labels is taken away; auto does it after written rows.",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Arithmetic of the forward pass; auto measures which is faster here."
     )

@@ -9,7 +9,7 @@ from accelerate.utils import extract_model_from_parallel
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPastAndCrossAttentions
 
-from prompt2model.batches import Batch
+from prompt2model.batches import Batch, Codec, Row
 from prompt2model.losses import CHUNK_TOKENS, Ending, cross_entropy, summed
 
 
@@ -40,6 +40,22 @@ def head_of(model: Any) -> Callable[[Tensor], Tensor]:
     """The head alone, (n, H) -> (n, V): for states that were kept."""
     plain = _plain(model)
     return lambda states: _head(plain, states)
+
+
+@torch.no_grad()
+def head_inputs(model: Any, codec: Codec, prompts: Sequence[tuple[int, ...]]) -> Tensor:
+    """What the head reads where the answer to each prompt begins, in float32. -> (prompts, H)"""
+    read: list[Tensor] = []
+    for prompt in prompts:
+        batch = codec.collate([Row(prompt, (codec.end,))]).to(model.device)
+
+        def keep(_: Any, args: tuple[Tensor, ...], counted: Tensor = batch.counted) -> tuple[Tensor, ...]:
+            read.append(args[0][counted].float())
+            return (args[0][:, :0], *args[1:])
+
+        with model.get_output_embeddings().register_forward_pre_hook(keep):
+            model(**batch.inputs, use_cache=False)
+    return torch.cat(read)
 
 
 def likelihood_loss(model: Any, batch: Batch) -> Tensor:

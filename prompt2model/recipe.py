@@ -97,7 +97,7 @@ def _auto_filters(asked: tuple[str, ...], task: TaskSpec, teacher: Teacher) -> t
         return asked
     names, reason = ["format", "length", "duplicate"], "a second answer to each row would cost as much as the first"
     if task.kind == "classification" and "logprobs" in teacher.can:
-        names, reason = [*names, "agreement"], "the teacher can say how likely each label is"
+        names, reason = [*names, "relabel"], "the teacher can say how likely each label is"
     logger.info("Examples are sifted by the filters %s: %s.", ", ".join(names), reason)
     return tuple(names)
 

@@ -24,7 +24,7 @@ from prompt2model.teachers.vllm import InProcess
 
 REHEARSED = 16
 """Candidates that are rehearsed, to know what one costs."""
-USUAL_YIELD = {"agreement": 0.5, "duplicate": 0.85, "novelty": 0.7}
+USUAL_YIELD = {"agreement": 0.5, "duplicate": 0.85, "novelty": 0.7, "relabel": 0.85}
 """The share of its candidates that a filter usually keeps."""
 CHARACTERS_PER_TOKEN = 4
 TEXT_TOKENS = 30

@@ -25,6 +25,7 @@ from prompt2model.filters import (
     length,
     likelihood,
     novelty,
+    relabel,
 )
 from prompt2model.marks import Mark
 from prompt2model.records import Dropped, Example, Reply, Request, Source, TaskSpec
@@ -300,6 +301,30 @@ def test_agreement_keeps_the_label_of_the_majority_of_fresh_answers_and_its_shar
     assert judged[0].confidence == pytest.approx(2 / 3)
     assert all(request.temperature > 0 for request in teacher.asked)
     assert [request.seed for request in teacher.asked[:3]] == [1, 2, 3]
+
+
+def test_a_row_gets_the_label_that_the_teacher_is_sure_of():
+    good, bad, rather_good, rather_bad = [-0.1, -3.0], [-3.0, -0.1], [-0.65, -0.75], [-0.75, -0.65]
+    teacher = Scripted([good, bad, bad, good, rather_bad, rather_good])
+    candidates = [row(text, "good" if text in "ace" else "bad") for text in "abcdef"]
+    judged = relabel.sift(candidates, sieve(REVIEWS, teacher=teacher))
+    assert [reason(one) for one in judged] == ["kept"] * 4 + ["teacher disagrees"] * 2
+    assert [one.output for one in judged[:4]] == ["good", "bad", "bad", "good"]
+    assert all(one.output == max(one.probabilities, key=one.probabilities.get) for one in judged[:4])
+
+
+def test_of_many_labels_the_likeliest_has_to_stand_out_from_the_next():
+    task = REVIEWS.model_copy(update={"labels": tuple("abcd")})
+    shares = ([0.31, 0.09, 0.3, 0.3], [0.1, 0.5, 0.2, 0.2], [0.2, 0.2, 0.5, 0.1], [0.2, 0.2, 0.1, 0.5])
+    teacher = Scripted([[math.log(share) for share in row] for row in shares])
+    judged = relabel.sift([row("1", "b"), row("2", "b"), row("3", "c"), row("4", "d")], sieve(task, teacher=teacher))
+    assert [reason(one) for one in judged] == ["teacher disagrees", "kept", "kept", "kept"]
+
+
+def test_a_row_about_which_the_teacher_does_not_answer_is_not_labelled_anew():
+    teacher = Scripted([[-0.1, -3.0], Reply(finish="failed", failure="time-out"), [-3.0, -0.1]])
+    judged = relabel.sift([row("a", "good"), row("b", "bad"), row("c", "bad")], sieve(REVIEWS, teacher=teacher))
+    assert [reason(one) for one in judged] == ["kept", "time-out", "kept"]
 
 
 def test_agreement_drops_a_row_without_likelihoods_for_the_teachers_reason():

@@ -60,7 +60,7 @@ def test_the_rows_are_as_many_as_asked_for_and_balanced():
     assert Counter(row.output for row in made.examples) == {"positive": 25, "negative": 25}
     assert made.statement.startswith("Complete: 50 rows kept of ")
     assert made.strategies == ("label_first",)
-    assert made.filters == ("format", "length", "duplicate", "agreement")
+    assert made.filters == ("format", "length", "duplicate", "relabel")
 
 
 def test_every_row_says_who_wrote_it_and_in_answer_to_what():
@@ -72,7 +72,7 @@ def test_every_row_says_who_wrote_it_and_in_answer_to_what():
         assert words(asked[row.source.request].seed) in row.input
 
 
-def test_agreement_leaves_the_teachers_probabilities_in_the_row():
+def test_labelling_anew_leaves_the_teachers_probabilities_in_the_row():
     made = generate(REVIEWS, NOTHING, GenerateConfig(count=10), teacher=Scripted(write_or_judge))
     for row in made.examples:
         assert sum(row.probabilities.values()) == pytest.approx(1)
@@ -118,7 +118,8 @@ def test_a_label_that_the_teacher_rarely_gets_right_catches_up():
         text = write_or_judge(request)
         return text.replace("no ", "yes ") if request.seed % 3 and not request.choices else text
 
-    made = generate(REVIEWS, NOTHING, GenerateConfig(count=40, over_generate=10), teacher=Scripted(clumsy))
+    config = GenerateConfig(count=40, over_generate=10, filters=("agreement",))
+    made = generate(REVIEWS, NOTHING, config, teacher=Scripted(clumsy))
     assert Counter(row.output for row in made.examples) == {"positive": 20, "negative": 20}
     assert made.dropped["teacher disagrees"] > 20
 
@@ -127,12 +128,15 @@ def test_a_label_that_cannot_be_had_ends_the_writing_with_a_statement():
     def one_sided(request: Request) -> str:
         return write_or_judge(request) if request.choices else "yes " + words(request.seed)
 
-    config = GenerateConfig(count=40, round_size=20, over_generate=10)
+    config = GenerateConfig(count=40, round_size=20, over_generate=10, filters=("agreement",))
     made = generate(REVIEWS, NOTHING, config, teacher=Scripted(one_sided))
     assert {row.output for row in made.examples} == {"positive"}
     assert len(made.examples) < 40
     assert made.statement.startswith("Stopped before 40 rows: the last 3 rounds kept less than 5% each.")
     assert "'teacher disagrees'" in made.statement
+    made = generate(REVIEWS, NOTHING, GenerateConfig(count=40, round_size=20), teacher=Scripted(one_sided))
+    assert {row.output for row in made.examples} == {"positive"}
+    assert made.statement.endswith("but of some labels too few could be had: 0 of 'negative'.")
 
 
 def test_labels_take_more_than_their_share_only_when_the_others_cannot_be_had():

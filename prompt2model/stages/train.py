@@ -1,6 +1,6 @@
 """Fine-tunes the base model on the training rows and leaves the best checkpoint as a plain transformers folder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -14,6 +14,7 @@ from torch import Tensor
 from prompt2model import checkpoints, store
 from prompt2model.answers import as_answered
 from prompt2model.batches import Codec, Lesson
+from prompt2model.calibration import calibrate
 from prompt2model.checkpoints import Kept
 from prompt2model.config import TrainConfig, contents
 from prompt2model.course import Course, Prepared, check_same_tokenizer, white_box
@@ -81,8 +82,18 @@ def train(
     plan = _plan(method, supply, model, course, config, precision=precision, key=key)
     loop = Loop(accelerator, model, codec, partial(method.loss, course=course), plan, folder, kept)
     loop.run(supply, HeldOut(task, splits.validation, held_out, _thoughts(task, lessons)), save_every_seconds)
-    also = {"answer_after": task.answer_after, "dropped": prepared.dropped}
-    return _finish(loop, base, config.method, teacher=base if is_own else teacher.name if teacher else "", **also)
+    calm = partial(calibrate, task=task, rows=splits.train, seed=seed) if _leans(task, splits, config) else None
+    by = base if is_own else teacher.name if teacher else ""
+    also = {"teacher": by, "answer_after": task.answer_after, "dropped": prepared.dropped}
+    return _finish(loop, base, config.method, calm, **also)
+
+
+def _leans(task: TaskSpec, splits: Splits, config: TrainConfig) -> bool:
+    """Whether to take the student's leaning away: after rows of a teacher; people's are like what it is asked later."""
+    if not task.labels or task.answer_after or config.calibrate == "never":
+        return False
+    written = sum(not row.is_real for row in splits.train)
+    return config.calibrate == "always" or 2 * written > len(splits.train)
 
 
 def _thoughts(task: TaskSpec, lessons: Sequence[Lesson]) -> int:
@@ -112,7 +123,7 @@ def _warmed_up(
     if not differs:
         return None
     if not store.is_made(folder, "train", Student, depends_on=depends_on):
-        student = begin(config.model_copy(update=differs), folder=folder / "student")
+        student = begin(config.model_copy(update={**differs, "calibrate": "never"}), folder=folder / "student")
         if PartialState().is_main_process:
             store.once(folder, "train", Student, lambda: student, depends_on=depends_on)
         PartialState().wait_for_everyone()
@@ -242,8 +253,11 @@ def _own(model: Any) -> list[Tensor]:
     return [parameter for name, parameter in model.named_parameters() if not name.startswith("equipment.")]
 
 
-def _finish(loop: Loop, base: str, method: str, **also: Any) -> Student:
-    """Write the best checkpoint as a plain transformers folder and forget what only a resumption needs."""
+def _finish(loop: Loop, base: str, method: str, calm: Callable[..., dict[str, float]] | None, **also: Any) -> Student:
+    """Write the best checkpoint as a plain transformers folder and forget what only a resumption needs.
+
+    `calm` takes the model's leaning to some labels away and returns it.
+    """
     state, model = loop.state, loop.model
     trained = sum(parameter.numel() for parameter in _own(model) if parameter.requires_grad)
     loop.accelerator.wait_for_everyone()
@@ -251,7 +265,8 @@ def _finish(loop: Loop, base: str, method: str, **also: Any) -> Student:
         model.load_state_dict(best[0], strict=False)
     if hasattr(model, "equipment"):
         del model.equipment
-    model = merge(model)
+    model = merge(model).eval()
+    leaning = calm(model, loop.codec) if calm else {}  # the same in each process
     loop.accelerator.wait_for_everyone()  # all have read what is removed here
     if loop.accelerator.is_main_process:
         save(model, loop.codec, loop.folder)
@@ -272,16 +287,21 @@ def _finish(loop: Loop, base: str, method: str, **also: Any) -> Student:
         precision=loop.plan.precision,
         history=tuple(Checkpoint(**one) for one in state.history),
         losses=tuple(state.losses),
-        notes=_notes(loop),
+        notes=_notes(loop, leaning),
         **also,
     )
 
 
-def _notes(loop: Loop) -> tuple[str, ...]:
+def _notes(loop: Loop, leaning: dict[str, float]) -> tuple[str, ...]:
     """What a reader of the report should know about how the training went."""
     notes = []
     if loop.state.best < 0:
         notes.append("There were no validation rows: the last step's weights were kept, not the best.")
     if loop.state.step < loop.plan.steps:
         notes.append(f"Stopped at step {loop.state.step} of {loop.plan.steps}: the score no longer rose.")
+    if leaning:
+        label = max(leaning, key=leaning.__getitem__)
+        notes.append(
+            f"On words in random order it leaned to {label!r} by {leaning[label]:.1f} nats; that was taken away."
+        )
     return tuple(notes)

@@ -1,0 +1,108 @@
+"""A classifier's leaning to some labels, taken out of its weights."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+from prompt2model.calibration import CLOSE_ENOUGH_NATS, calibrate, neutral_texts
+from prompt2model.heads import head_inputs
+from prompt2model.questions import answer_request
+from prompt2model.records import Example, Message, Source, TaskSpec
+from prompt2model.student import LocalModel, load
+from prompt2model.teacher import replies
+
+TASK = TaskSpec(instruction="Is it good?", kind="classification", labels=("positive", "negative"))
+
+
+def rows(*pairs: tuple[str, str]) -> list[Example]:
+    return [Example(input=text, output=label, source=Source(kind="teacher", name="x")) for text, label in pairs]
+
+
+ROWS = rows(*[(f"the film is good {i}", "positive") for i in range(8)], *[("a bad film", "negative")] * 8)
+
+
+def margins(model, codec, task, texts) -> torch.Tensor:
+    """log p(first label) − log p(second label) of each text. -> (texts,)"""
+    student = LocalModel(model, codec, name="student")
+    asked = [
+        answer_request(task, (Message(role="user", content=text),), can=student.can, max_tokens=4) for text in texts
+    ]
+    return torch.tensor([reply.logprobs[0] - reply.logprobs[1] for reply in replies(student, asked)])
+
+
+def test_the_labels_are_as_likely_as_they_are_frequent(base):
+    model, codec = load(base, precision="float32")
+    texts = neutral_texts(ROWS, seed=0)
+    before = margins(model, codec, TASK, texts).mean()
+    leaning = calibrate(model, codec, TASK, ROWS, seed=0)
+    assert leaning["positive"] - leaning["negative"] == pytest.approx(float(before), abs=1e-4)
+    assert abs(float(margins(model, codec, TASK, texts).mean())) < 2 * CLOSE_ENOUGH_NATS
+    uneven = rows(*[("a good film", "positive")] * 29, *[("a bad film", "negative")] * 9)
+    calibrate(model, codec, TASK, uneven, seed=0)
+    assert float(margins(model, codec, TASK, neutral_texts(uneven, 0)).mean()) == pytest.approx(
+        torch.tensor(3.0).log().item(), abs=2 * CLOSE_ENOUGH_NATS
+    )
+
+
+def test_what_plain_transformers_loads_no_longer_leans(base, tmp_path):
+    model, codec = load(base, precision="float32")
+    calibrate(model, codec, TASK, ROWS, seed=0)
+    model.save_pretrained(tmp_path)
+    family = AutoModelForSeq2SeqLM if codec.architecture == "encoder-decoder" else AutoModelForCausalLM
+    plain = family.from_pretrained(tmp_path).eval()
+    assert abs(float(margins(plain, codec, TASK, neutral_texts(ROWS, 0)).mean())) < 2 * CLOSE_ENOUGH_NATS
+
+
+def test_a_model_that_does_not_lean_stays_as_it_is(tiny_decoder):
+    model, codec = load(tiny_decoder, precision="float32")
+    calibrate(model, codec, TASK, ROWS, seed=0)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    calibrate(model, codec, TASK, ROWS, seed=0)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_only_the_labels_first_tokens_are_moved(tiny_decoder):
+    model, codec = load(tiny_decoder, precision="float32")
+    before = model.get_output_embeddings().weight.clone()
+    calibrate(model, codec, TASK, ROWS, seed=0)
+    moved = (model.get_output_embeddings().weight != before).any(1).nonzero().flatten().tolist()
+    assert sorted(moved) == sorted(codec.completion(label)[0] for label in TASK.labels)
+
+
+def test_labels_that_begin_alike_move_together(tiny_decoder):
+    """Of "a positive" and "a negative" nothing can be told by the first token, but of both together."""
+    task = TASK.model_copy(update={"labels": ("a positive", "a negative", "positive")})
+    taught = rows(("the film", "a positive"), ("is", "a negative"), ("bad", "positive"))
+    model, codec = load(tiny_decoder, precision="float32")
+    calibrate(model, codec, task, taught, seed=0)
+    left = calibrate(model, codec, task, taught, seed=0)
+    assert left["a positive"] + left["a negative"] == pytest.approx(0, abs=2 * CLOSE_ENOUGH_NATS)
+    assert left["positive"] == pytest.approx(0, abs=CLOSE_ENOUGH_NATS)
+
+
+def test_what_the_head_reads_gives_the_models_logits(base):
+    model, codec = load(base, precision="float32")
+    prompts = [codec.prompt([Message(role="user", content=text)]) for text in ("the film", "a text and the answer")]
+    read = head_inputs(model, codec, prompts)
+    for prompt, states in zip(prompts, read, strict=True):
+        inputs = {"input_ids": torch.tensor([prompt])}
+        if codec.architecture == "encoder-decoder":
+            inputs["decoder_input_ids"] = torch.tensor([[codec.start_token]])
+        with torch.no_grad():
+            logits = model(**inputs).logits[0, -1]
+            torch.testing.assert_close(model.get_output_embeddings()(states), logits)
+
+
+def test_neutral_texts_have_the_rows_words_of_every_label_in_equal_parts():
+    lopsided = rows(*[("good film here", "positive")] * 30, ("bad", "negative"))
+    texts = neutral_texts(lopsided, seed=0)
+    words = [word for text in texts for word in text.split()]
+    assert set(words) == {"good", "film", "here", "bad"}
+    assert words.count("bad") / len(words) == pytest.approx(0.5, abs=0.1)
+    assert texts == neutral_texts(lopsided, seed=0) != neutral_texts(lopsided, seed=1)
+
+
+def test_without_spaces_the_neutral_texts_are_of_characters():
+    texts = neutral_texts(rows(("这部电影很好", "positive"), ("这部电影很糟", "negative")), seed=0)
+    assert {len(text) for text in texts} == {6}
+    assert set("".join(texts)) == set("这部电影很好糟")
