@@ -105,6 +105,12 @@ class GenerateConfig(Settings):
         ("auto",), description="Filters every candidate has to pass, in order; auto follows the teacher."
     )
     temperature: float = Field(1.0, gt=0, le=2, description="Sampling temperature of what is written.")
+    anneal_from: float = Field(
+        0.0,
+        ge=0,
+        le=2,
+        description="Temperature of the first round, rising to `temperature` as rows are kept; 0 keeps it constant.",
+    )
     over_generate: float = Field(4.0, ge=1, description="Most candidates asked for, as a multiple of `count`.")
     round_size: int = Field(
         0, ge=0, description="Candidates asked for at a time; 0 follows the teacher: 64, more of a server."

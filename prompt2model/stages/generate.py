@@ -13,7 +13,7 @@ from typing import Any
 
 from prompt2model import progress
 from prompt2model.config import GenerateConfig
-from prompt2model.errors import DataError
+from prompt2model.errors import ConfigError, DataError
 from prompt2model.filters import Sieve
 from prompt2model.ledger import FREE, price
 from prompt2model.marks import Mark
@@ -89,10 +89,19 @@ def generate(
 
 
 def round_size(config: GenerateConfig, *, is_local: bool) -> int:
-    """How many candidates are asked for at a time, and so how many requests a server has at once."""
-    if config.round_size:
-        return config.round_size
-    return USUAL_ROUND if is_local else min(max(USUAL_ROUND, config.count // ROUNDS_OF_MANY), LARGEST_ROUND)
+    """How many candidates are asked for at a time, and so how many requests a server has at once.
+
+    Raises ConfigError when the temperature is to change from round to round and there is one round for all rows.
+    """
+    usual = USUAL_ROUND if is_local else min(max(USUAL_ROUND, config.count // ROUNDS_OF_MANY), LARGEST_ROUND)
+    size = config.round_size or usual
+    if config.anneal_from and size >= config.count > 0:
+        raise ConfigError(
+            f"generate.anneal_from is {config.anneal_from:g}, and there is no second round to change the temperature "
+            f"in: {size} candidates are asked for at a time, and {config.count} rows are wanted.",
+            hint=f"--set generate.round_size={ceil(config.count / ROUNDS_OF_MANY)}, without --batch.",
+        )
+    return size
 
 
 @dataclass
