@@ -63,6 +63,8 @@ def generate(
     with progress.task("writing examples", total=config.count) as advance:
         counted = _Counted(teacher, advance)
         sieve = Sieve(task, counted, config, list(harvest.given), test, marks)
+        if not harvest.is_over:
+            _prepare(filters, sieve)
         while not harvest.is_over:
             before, count = len(harvest.kept), harvest.next_count()
             written = _written(strategies, harvest, count, counted, seed)
@@ -172,6 +174,13 @@ class _Harvest:
     def reasons(self) -> dict[str, int]:
         """How many candidates were dropped for each reason, the commonest first."""
         return dict(Counter(dropped.reason for dropped in self.dropped).most_common())
+
+
+def _prepare(filters: dict[str, ModuleType], sieve: Sieve) -> None:
+    """Let those that look at more than rows look at it now: what they lack is said before anything is paid for."""
+    for module in filters.values():
+        if module.LOOKS_AT:
+            module.sift([], sieve)
 
 
 def _label(row: Example, task: TaskSpec) -> str:
