@@ -1,9 +1,11 @@
-"""What makes written data good: students' scores on real test rows, by strategy, and with one filter less or more.
+"""What makes written data good: students' scores on real test rows, by strategy, with one filter less or more, and
+with a temperature that rises.
 
     python benchmarks/data_proof.py DATA [TASK ...] --results data_proof.jsonl
 
 Each student is made from the task's prompt alone: `--teacher` writes `--rows` rows, as many in each arm, if it can
-within `--over-generate` times as many candidates; `rows` and `dropped` count both. `--only "as usual"` names an arm.
+within `--over-generate` times as many candidates; `rows` and `dropped` count both. `--only "as usual" annealed` names
+arms: a constant temperature beside one that rises, which takes more rows than fit into one round.
 """
 
 from argparse import Namespace
@@ -28,6 +30,8 @@ from prompt2model.teacher import Teacher
 from prompt2model.teachers import open_teacher
 from prompt2model.weights import DEFAULT_MODEL
 
+ANNEALED = {"anneal_from": 0.5, "temperature": 1.5}
+"""On average about the usual temperature, 1: what differs is the order."""
 NEED_MORE = ("transform", "hard_cases")
 """Strategies that need a data set or a finished run besides the prompt."""
 TASKS = ["sst2", "claim_stance", "question_repair", "restaurant_text"]
@@ -48,10 +52,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def arms(task: TaskSpec, teacher: Teacher) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The usual recipe; every other strategy that suits; the usual filters without one; and with one more."""
+    """The usual recipe; annealed; every other strategy that suits; the usual filters without one; and with one more."""
     strategies, filters = plan(task, GenerateConfig(), teacher)
     usual = [strategy.name for strategy in strategies]
     yield "as usual", {}
+    yield "annealed", ANNEALED
     for name in registry.names("strategies"):
         if name not in (*usual, *NEED_MORE) and suits(task, teacher, strategies=(name,)):
             yield f"strategy {name}", {"strategies": (name,)}

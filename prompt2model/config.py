@@ -21,9 +21,14 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
+OF_A_RUN = ("parse.json", "split.json", "train.json")
+"""Of a run's folder that a setting names: its task, its rows and its student, which is what other runs take from it."""
+
+
 def contents(settings: Settings) -> dict[str, str]:
-    """The SHA-256 of each file that a setting names: whoever edits one wants what was made of it made again."""
-    named = sorted({text for text in _texts(settings.model_dump(mode="json")) if _is_file(text)})
+    """The SHA-256 of each file that a setting names, and of the records of each run: whoever changes one wants what was
+    made of it made again."""
+    named = sorted({name for text in _texts(settings.model_dump(mode="json")) for name in _files(text)})
     return {name: hashlib.sha256(Path(name).expanduser().read_bytes()).hexdigest() for name in named}
 
 
@@ -33,6 +38,12 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, (dict, list)):
         for inner in value.values() if isinstance(value, dict) else value:
             yield from _texts(inner)
+
+
+def _files(text: str) -> list[str]:
+    """The file that a text names, or such records as the folder that it names holds."""
+    records = [f"{text}/{name}" for name in OF_A_RUN] if text else []
+    return [name for name in (text, *records) if _is_file(name)]
 
 
 def _is_file(text: str) -> bool:
@@ -105,6 +116,12 @@ class GenerateConfig(Settings):
         ("auto",), description="Filters every candidate has to pass, in order; auto follows the teacher."
     )
     temperature: float = Field(1.0, gt=0, le=2, description="Sampling temperature of what is written.")
+    anneal_from: float = Field(
+        0.0,
+        ge=0,
+        le=2,
+        description="Temperature of the first round, rising to `temperature` as rows are kept; 0 keeps it constant.",
+    )
     over_generate: float = Field(4.0, ge=1, description="Most candidates asked for, as a multiple of `count`.")
     round_size: int = Field(
         0, ge=0, description="Candidates asked for at a time; 0 follows the teacher: 64, more of a server."

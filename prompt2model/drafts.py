@@ -103,7 +103,7 @@ def draft_request(prompt: tuple[Message, ...], round: Round) -> Request:
         continues=continues,
         stop=(_end_of_input(round.task),) if continues else (),
         max_tokens=min(config.max_tokens, _most_tokens(round.task)) if continues else config.max_tokens,
-        temperature=config.temperature,
+        temperature=round.temperature,
         top_p=LOCAL_TOP_P if teacher.is_local else 1.0,
         seed=round.rng.getrandbits(31),
     )

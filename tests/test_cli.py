@@ -19,6 +19,7 @@ from command import Caller, Said, quick, sentences, write_script
 from prompt2model import registry
 from prompt2model.accounts import total
 from prompt2model.cli import COMMANDS, routed, run
+from prompt2model.marks import Mark, add_marks
 from prompt2model.records import Example, Report, TaskSpec
 from prompt2model.run import Run
 
@@ -251,6 +252,54 @@ def test_rows_are_written_as_json_lines(call: Caller, tmp_path: Path):
     assert {row.output for row in rows} == {"positive", "negative"}
     assert call("generate", TASK, *options, "--out", tmp_path / "rows.jsonl").out == ""
     assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 20
+
+
+WRITE = ("generate", TASK, "--count", "20", "--set")
+
+
+def test_written_rows_are_kept_apart_from_test_rows_as_in_a_run(call: Caller, tmp_path: Path):
+    texts = sentences(400)
+    (tmp_path / "test.jsonl").write_text(
+        "".join(f"{json.dumps({'input': text, 'output': 'positive'})}\n" for text in texts[:5])
+    )
+    teacher = write_script(tmp_path / "a.jsonl")
+    said = call(*WRITE, "generate.filters=contamination", "--teacher", teacher, "--test-data", tmp_path / "test.jsonl")
+    rows = [Example.model_validate_json(line) for line in said.out.splitlines()]
+    assert len(rows) == 20
+    assert not {row.input for row in rows} & set(texts[:5])
+    assert "5 near twin of a test row" in " ".join(said.err.split())
+
+
+@pytest.mark.usefixtures("embeddings")
+def test_written_rows_are_judged_by_the_marks_of_a_run(call: Caller, tmp_path: Path):
+    kinds = ("sold out of soup number", "as a language model I wrote number")
+    labels = ("positive", "negative")
+    add_marks(
+        tmp_path,
+        [Mark(input=f"{kinds[n % 2]} {n}", output=labels[n // 2 % 2], accepted=n % 2 == 0) for n in range(40)],
+    )
+    (tmp_path / "a.jsonl").write_text("".join(f"{json.dumps(f'{kinds[n % 2]} {n}')}\n" for n in range(100, 120)))
+    options = ("--set", "generate.over_generate=1", "--teacher", f"scripted:{tmp_path / 'a.jsonl'}")
+    said = call(*WRITE, "generate.filters=critic", *options, "--marks", tmp_path)
+    rows = [Example.model_validate_json(line) for line in said.out.splitlines()]
+    assert [row.input for row in rows] == [f"{kinds[0]} {n}" for n in range(100, 120, 2)]
+    assert "10 the critic" in " ".join(said.err.split())
+
+
+def test_a_critic_without_marks_is_refused_before_anything_is_asked(call: Caller, priced):
+    said = call(*WRITE, "generate.filters=critic", "--teacher", f"{priced.url}#m", "--yes")
+    assert said.code == 1
+    assert "there are 0 and 0" in said.err
+    assert "--marks RUN" in " ".join(said.err.split())
+    assert priced.asked == []
+
+
+@pytest.mark.parametrize(("flag", "filter_"), [("--test-data", "contamination"), ("--marks", "critic")])
+def test_what_no_filter_would_look_at_is_refused(call: Caller, tmp_path: Path, flag: str, filter_: str):
+    said = call(*WRITE, "generate.filters=format", "--teacher", write_script(tmp_path / "a.jsonl"), flag, "elsewhere")
+    assert said.code == 1
+    assert "elsewhere is given, and none of the filters that are named looks at it." in said.err
+    assert f'"{filter_}"]' in " ".join(said.err.split())
 
 
 @pytest.mark.parametrize("command", ["models", "datasets"])

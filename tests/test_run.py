@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from prompt2model import store
-from prompt2model.config import load_config
+from prompt2model.config import GenerateConfig, SplitConfig, contents, load_config
 from prompt2model.pipeline import build, given_to_train, stage_key
 from prompt2model.records import Example, Source, Splits, TaskSpec
 from prompt2model.run import Run
@@ -49,3 +51,28 @@ def test_training_depends_on_the_files_that_its_options_name(tmp_path: Path) -> 
     assert store.digest(stage_key("train", given)) == before
     file.write_text("there was a king")
     assert store.digest(stage_key("train", given)) != before
+
+
+@pytest.mark.parametrize(("stage", "is_noticed"), [("split", True), ("train", True), ("evaluate", False)])
+def test_writing_depends_on_the_records_of_a_run_that_its_options_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, is_noticed: bool
+) -> None:
+    def key() -> str:
+        return store.digest(stage_key("generate", [GenerateConfig(options={"hard_cases": {"run": "first"}})]))
+
+    monkeypatch.chdir(tmp_path)
+    folder = store.open_run(tmp_path / "first")
+    before = key()
+    for content in ({"rows": 1}, {"rows": 2}):
+        store.write_json(folder / f"{stage}.json", content)
+        assert (key() != before) is is_noticed
+        before = key()
+
+
+def test_a_setting_that_names_nothing_names_no_run_where_one_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write_json(tmp_path / "split.json", {})
+    monkeypatch.chdir(tmp_path)
+    assert contents(SplitConfig(test_data="")) == {}
+    assert list(contents(SplitConfig(test_data="."))) == ["./split.json"]

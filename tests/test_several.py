@@ -12,6 +12,7 @@ from prompt2model.config import GenerateConfig
 from prompt2model.errors import BudgetExceeded
 from prompt2model.filters import Sieve, agreement
 from prompt2model.ledger import most_tokens_in, most_tokens_out
+from prompt2model.rationales import add_rationales
 from prompt2model.records import Example, Message, Reply, Request, Source, TaskSpec
 from prompt2model.several import MOST, together
 from prompt2model.teacher import Teacher, replies, spent_by
@@ -150,3 +151,15 @@ def test_fresh_answers_to_a_row_are_one_request() -> None:
         kept = agreement.sift(rows, Sieve(task, teacher_at(server), GenerateConfig()))
         assert [row.confidence for row in kept if isinstance(row, Example)] == [1.0, 1.0]
         assert [body["n"] for body in server.asked] == [agreement.FRESH_ANSWERS] * 2
+
+
+def test_the_explanations_of_a_row_without_an_answer_are_one_request() -> None:
+    rows = [Example(input=text, output="", source=Source(kind="teacher", name="m")) for text in ("2 + 3", "4 + 5")]
+    texts = counted()
+    with serve(text=lambda body: f"One counts up from {texts(body)}.\nThe answer is 5.") as server:
+        teacher = teacher_at(server)
+        found = add_rationales(rows, TaskSpec(instruction="Add."), teacher, traces=3, max_tokens=9)
+        assert [row.output for row in found.rows] == ["5", "5"]
+        assert len({row.rationale for row in found.rows}) == 2
+        assert [body["n"] for body in server.asked] == [3, 3]
+        assert spent_by(teacher).tokens_in == 2 * 10

@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from prompt2model.cli import options as o
 from prompt2model.cli.screen import Screen
-from prompt2model.config import Config
+from prompt2model.config import Config, RetrieveConfig
 from prompt2model.description import read_description
-from prompt2model.errors import RunError
+from prompt2model.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from prompt2model.planning import Step
@@ -22,6 +22,14 @@ Helper = Annotated[
     typer.Option(
         "--teacher", help="Who helps to understand the task; nobody by default, build may ask.", metavar="NAME"
     ),
+]
+TestData = Annotated[
+    str | None,
+    typer.Option("--test-data", help="Rows that the filter contamination drops the likes of.", metavar="FILE"),
+]
+Marks = Annotated[
+    Path | None,
+    typer.Option("--marks", help="A run with your marks, from which the filter critic learns.", metavar="RUN"),
 ]
 
 
@@ -82,6 +90,8 @@ def generate(
     yes: o.Yes = False,
     teacher: o.Teacher = None,
     data: o.Data = None,
+    test_data: TestData = None,
+    marks: Marks = None,
     budget: o.Budget = None,
     batch: o.Batch = False,
     count: o.Count = None,
@@ -93,6 +103,7 @@ def generate(
     """Let the teacher write rows for a task, as JSON lines. What it has answered before is not asked again."""
     from prompt2model.cli.consent import accept_cost
     from prompt2model.cli.telling import resumable, teller
+    from prompt2model.filters import looked_at
     from prompt2model.records import Found
     from prompt2model.stages.generate import generate as write
     from prompt2model.stages.parse import parse as read
@@ -107,9 +118,11 @@ def generate(
         seed=seed,
         retrieve__data=data,
         generate__count=count,
+        split__test_data=test_data,
         **o.batched(batch),
     )
-    screen = Screen(quiet=quiet)
+    screen, looked = Screen(quiet=quiet), looked_at(settings.generate.filters)
+    _check_looked_at(looked, test=test_data, marks=marks)
     if out:
         _check_writable(out)
     text = read_description(description, max_characters=settings.parse.max_characters)
@@ -120,7 +133,8 @@ def generate(
         task = read(text, settings.parse, teacher=None if asked.is_local or batch else asked)
         tell("parse", task)
         found = retrieve(task, settings.retrieve) if settings.retrieve.data else Found(base="")
-        made = write(task, found, settings.generate, teacher=asked, seed=settings.seed)
+        seen = _test_and_marks(looked, task, settings.split.test_data, marks)
+        made = write(task, found, settings.generate, teacher=asked, seed=settings.seed, **seen)
         tell("generate", made)
     _write_rows(made.examples, out, screen)
 
@@ -171,6 +185,30 @@ def _check_writable(out: Path) -> None:
             pass
     except OSError as error:
         raise RunError(f"{out} cannot be written: {error.strerror}.", hint="Choose another file with --out.") from error
+
+
+def _check_looked_at(looked: set[str], **given: str | Path | None) -> None:
+    """Raises ConfigError for what is given and no filter that is named would look at."""
+    from prompt2model.registry import load, names
+
+    for what, where in given.items():
+        if where is not None and what not in looked:
+            able = next(name for name in names("filters") if what in load("filters", name).LOOKS_AT)
+            raise ConfigError(
+                f"{where} is given, and none of the filters that are named looks at it.",
+                hint=f'--set \'generate.filters=["format", "length", "duplicate", "{able}"]\'',
+            )
+
+
+def _test_and_marks(looked: set[str], task: "TaskSpec", test_data: str, marks: Path | None) -> dict[str, Any]:
+    """The test rows and the marks, as far as a filter looks at them."""
+    from prompt2model.marks import FILE, read_marks
+    from prompt2model.rows import read_rows
+
+    return {
+        "test": read_rows(test_data, task, RetrieveConfig()).examples if test_data and "test" in looked else (),
+        "marks": read_marks(marks / FILE) if marks and "marks" in looked else (),
+    }
 
 
 def _write_rows(rows: "Sequence[Example]", out: Path | None, screen: Screen) -> None:

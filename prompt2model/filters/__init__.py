@@ -8,13 +8,14 @@
 The result is as long as `candidates`: each kept (perhaps with its probabilities) or dropped.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, cast
 
 from prompt2model.config import GenerateConfig
 from prompt2model.marks import Mark
 from prompt2model.records import Dropped, Example, TaskSpec
+from prompt2model.registry import load
 from prompt2model.teacher import Teacher
 
 T = TypeVar("T")
@@ -40,6 +41,11 @@ class Sieve:
         if make not in self._made:
             self._made[make] = make(self)
         return cast(T, self._made[make])
+
+
+def looked_at(names: Iterable[str]) -> set[str]:
+    """What the filters of these names look at besides the rows. Raises ConfigError for a name that is none's."""
+    return {what for name in names if name != "auto" for what in load("filters", name).LOOKS_AT}
 
 
 class Index(Protocol):

@@ -38,7 +38,9 @@ class _MeasuredOn:
 def _measured_on(sieve: Sieve) -> _MeasuredOn:
     rows = sieve.test or [row for row in sieve.kept if row.source.kind == "data"]
     if not rows:
-        logger.warning("The filter contamination has nothing to compare with: no test and no data was given.")
+        logger.warning(
+            "The filter contamination has nothing to compare with: no test and no data was given (--test-data, --data)."
+        )
     inputs = MinHashes(sieve.config.near_twin)
     for row in rows:
         inputs.add(row.input)

@@ -102,5 +102,6 @@ def _check_enough(accepted: NDArray[np.bool_]) -> None:
     if min(good, bad) < LEAST_MARKS:
         raise ConfigError(
             f"The critic needs {LEAST_MARKS} accepted and {LEAST_MARKS} rejected rows; there are {good} and {bad}.",
-            hint="Build the run without it, mark rows with: prompt2model mark RUN; then build it again with it.",
+            hint="Build the run without it, mark rows with: prompt2model mark RUN; then build it again with it. "
+            "The command generate takes --marks RUN.",
         )

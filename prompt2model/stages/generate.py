@@ -13,7 +13,7 @@ from typing import Any
 
 from prompt2model import progress
 from prompt2model.config import GenerateConfig
-from prompt2model.errors import DataError
+from prompt2model.errors import ConfigError, DataError
 from prompt2model.filters import Sieve
 from prompt2model.ledger import FREE, price
 from prompt2model.marks import Mark
@@ -63,6 +63,8 @@ def generate(
     with progress.task("writing examples", total=config.count) as advance:
         counted = _Counted(teacher, advance)
         sieve = Sieve(task, counted, config, list(harvest.given), test, marks)
+        if not harvest.is_over:
+            _prepare(filters, sieve)
         while not harvest.is_over:
             before, count = len(harvest.kept), harvest.next_count()
             written = _written(strategies, harvest, count, counted, seed)
@@ -89,10 +91,19 @@ def generate(
 
 
 def round_size(config: GenerateConfig, *, is_local: bool) -> int:
-    """How many candidates are asked for at a time, and so how many requests a server has at once."""
-    if config.round_size:
-        return config.round_size
-    return USUAL_ROUND if is_local else min(max(USUAL_ROUND, config.count // ROUNDS_OF_MANY), LARGEST_ROUND)
+    """How many candidates are asked for at a time, and so how many requests a server has at once.
+
+    Raises ConfigError when the temperature is to change from round to round and there is one round for all rows.
+    """
+    usual = USUAL_ROUND if is_local else min(max(USUAL_ROUND, config.count // ROUNDS_OF_MANY), LARGEST_ROUND)
+    size = config.round_size or usual
+    if config.anneal_from and size >= config.count > 0:
+        raise ConfigError(
+            f"generate.anneal_from is {config.anneal_from:g}, and there is no second round to change the temperature "
+            f"in: {size} candidates are asked for at a time, and {config.count} rows are wanted.",
+            hint=f"--set generate.round_size={ceil(config.count / ROUNDS_OF_MANY)}, without --batch.",
+        )
+    return size
 
 
 @dataclass
@@ -163,6 +174,13 @@ class _Harvest:
     def reasons(self) -> dict[str, int]:
         """How many candidates were dropped for each reason, the commonest first."""
         return dict(Counter(dropped.reason for dropped in self.dropped).most_common())
+
+
+def _prepare(filters: dict[str, ModuleType], sieve: Sieve) -> None:
+    """Let those that look at more than rows look at it now: what they lack is said before anything is paid for."""
+    for module in filters.values():
+        if module.LOOKS_AT:
+            module.sift([], sieve)
 
 
 def _label(row: Example, task: TaskSpec) -> str:

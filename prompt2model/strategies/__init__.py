@@ -47,6 +47,18 @@ class Round:
     made: dict[Callable[["Round"], Any], Any] = field(default_factory=dict, repr=False)
     """What `once` has made, the same in all rounds of a strategy."""
 
+    @property
+    def temperature(self) -> float:
+        """Of what this round writes: annealed, it moves in a straight line from `anneal_from` to `temperature`, with
+        the share of the rows that is kept.
+
+        What is kept is shown to the teacher: it is to be good before it is to be varied. Viswanathan et al., 2023,
+        https://arxiv.org/abs/2308.12261, whose code went from 0.5 to 1.7.
+        """
+        first, last = self.config.anneal_from, self.config.temperature
+        kept = len(self.pool) - len(self.task.examples)
+        return first + (last - first) * min(kept / max(self.config.count, 1), 1.0) if first else last
+
     def once(self, make: Callable[["Round"], T]) -> T:
         """What `make(round)` gave in the first round that asked for it: a list that is used up, seeds that grow."""
         if make not in self.made:
