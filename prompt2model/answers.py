@@ -11,6 +11,10 @@ from prompt2model.questions import answer_request
 from prompt2model.records import Message, Reply, TaskSpec
 from prompt2model.teacher import Teacher
 
+MOST_TOKENS = 256
+MOST_TOKENS_OF_A_THOUGHT = 1024
+"""Of a chain of thought and the answer after it."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -22,6 +26,8 @@ class Answer:
     """Of the answer, among all labels; none where the model only writes."""
     is_readable: bool = True
     """Whether the text comes to an answer and, in a classification, that is a label."""
+    is_cut_off: bool = False
+    """Whether it was not at its end when it was as long as it may be."""
     failure: str = ""
     tokens: int = 0
     """Read and written."""
@@ -42,6 +48,11 @@ def ask(
             found.update((index, _read(reply, requests[index].choices, task)) for index, reply in group)
             advance(len(group))
     return [found[index] for index in range(len(requests))]
+
+
+def most_tokens(task: TaskSpec, longest: int) -> int:
+    """How long an answer may be: usually enough, and enough for the longest text that the student learned to write."""
+    return max(MOST_TOKENS_OF_A_THOUGHT if task.answer_after else MOST_TOKENS, longest)
 
 
 def as_answered(task: TaskSpec, answer_after: str) -> TaskSpec:
@@ -76,7 +87,13 @@ def _read(reply: Reply, choices: Sequence[str], task: TaskSpec) -> Answer:
     found = answer_in(reply.text, task.answer_after) if task.answer_after else reply.text.strip()
     answer = read_label(found, task.labels) if found is not None and task.labels else found
     text = reply.text.strip() if answer is None else answer
-    return Answer(text, is_readable=answer is not None, tokens=tokens, cached=reply.cached)
+    return Answer(
+        text,
+        is_readable=answer is not None,
+        is_cut_off=reply.finish == "length",
+        tokens=tokens,
+        cached=reply.cached,
+    )
 
 
 def _folded(text: str) -> str:

@@ -200,7 +200,12 @@ class EvaluateConfig(Settings):
     )
     max_rows: int = Field(1000, gt=0, description="Most test rows answered.")
     batch_rows: int = Field(32, gt=0, description="Rows answered at a time.")
-    max_new_tokens: int = Field(256, gt=0, description="Longest answer, in tokens.")
+    max_new_tokens: int = Field(
+        0,
+        ge=0,
+        description="Longest answer, in tokens; 0: 256, with a chain of thought 1024, and no fewer than the longest "
+        "text that the student learned to write.",
+    )
     teacher: bool = Field(
         True, description="Measure the teacher too, where that costs no money or the price is accepted."
     )

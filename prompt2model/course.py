@@ -128,16 +128,17 @@ def label_lessons(examples: Sequence[Example], course: Course) -> list[Lesson]:
     ]
 
 
-def asked_of_teacher(example: Example, course: Course) -> tuple[Message, ...]:
-    """The task with its instruction, or the input alone for a teacher that was itself trained for the task.
+def asked_of_teacher(example: Example, course: Course, *, can: frozenset[str] = frozenset()) -> tuple[Message, ...]:
+    """The task with its instruction and examples, as suits what the teacher `can` do; or the input alone for a local
+    teacher that was itself trained for the task, as its chat template tells: it is the student's.
 
-    The answer is not begun for it: after "Label:" it would write " positive", with a space, which is another token than
-    the student's "positive".
+    Where the answer's tokens are compared with the student's, nothing that it `can` do is named, and so the answer is
+    not begun for it: after "Label:" it would write " positive", with a space, which is another token than "positive".
     """
-    teacher = course.white_box
-    if teacher.codec.tokenizer.chat_template == course.codec.tokenizer.chat_template:
+    teacher = course.teacher
+    if teacher is not None and teacher.codec.tokenizer.chat_template == course.codec.tokenizer.chat_template:
         return asked_of_student(example)
-    return question(course.task, example.input, course.task.examples)
+    return question(course.task, example.input, course.task.examples, can=can)
 
 
 def teacher_prompt(example: Example, course: Course) -> tuple[int, ...] | None:

@@ -7,9 +7,11 @@ Hub, `HF_TOKEN` is the key; both are read when a question is asked.
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatch
 from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, cast
 
 from pydantic import Field
@@ -28,6 +30,8 @@ Kind = Literal["model", "dataset"]
 CONVERTED = "refs/convert/parquet"
 """The branch on which the Hub keeps its own Parquet copy of a data set, whatever the data set's format."""
 BLOCK_BYTES = 1 << 20
+KNOCK_SECONDS = 10.0
+"""How long a first request, which nobody waits for any more, may hold on."""
 SEARCH_WORDS = 3
 MODEL_FACTS = ["cardData", "config", "downloads", "gated", "pipeline_tag", "safetensors", "tags"]
 DATA_FACTS = ["cardData", "description", "downloads", "gated", "tags"]
@@ -50,14 +54,8 @@ class DataFiles(Record):
 
 def is_reachable(timeout_seconds: float = 2) -> bool:
     """Whether the Hub answers in time. Never raises."""
-    from huggingface_hub import constants, get_session
-
-    def knock() -> bool:
-        url = f"{_endpoint() or constants.ENDPOINT}/api/models"
-        return bool(get_session().get(url, params={"limit": 1}, timeout=timeout_seconds).is_success)
-
     try:
-        return ask("models", knock, timeout_seconds=timeout_seconds)
+        return ask("models", _knock, timeout_seconds=timeout_seconds)
     except HubError:
         return False
 
@@ -130,8 +128,10 @@ def _ask_all(what: str, calls: Sequence[Callable[[], T]], *, timeout_seconds: fl
     from huggingface_hub import constants, errors
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of the HTTP client that it was built on
 
+    end = time.monotonic() + timeout_seconds
     try:
-        return within(timeout_seconds, calls)
+        within(timeout_seconds, [_knock])
+        return within(max(0.0, end - time.monotonic()), calls)
     except errors.GatedRepoError as error:
         folder = "" if "/api/models/" in str(error) else "datasets/"
         raise HubError(
@@ -155,6 +155,20 @@ def _ask_all(what: str, calls: Sequence[Callable[[], T]], *, timeout_seconds: fl
             f"The Hub could not be asked about {what}: {_first_line(error)}",
             hint="Is this machine online? Without the Hub: --set retrieve.hub=off",
         ) from error
+
+
+def _knock() -> bool:
+    """Whether the Hub welcomes a request, made once. Raises what the HTTP client raises when the Hub is away or busy.
+
+    Whoever asks such a Hub for a list would leave threads behind that try again, and say so, for half a minute.
+    """
+    from huggingface_hub import constants, get_session
+
+    url = f"{_endpoint() or constants.ENDPOINT}/api/models"
+    response = get_session().get(url, params={"limit": 1}, timeout=KNOCK_SECONDS)
+    if response.is_server_error or response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+        response.raise_for_status()
+    return bool(response.is_success)
 
 
 def _api() -> "HfApi":

@@ -7,6 +7,7 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from prompt2model import weights
+from prompt2model.answers import most_tokens
 from prompt2model.catalogue import builtin_models
 from prompt2model.config import Config
 from prompt2model.ledger import BATCH, price, price_line
@@ -275,7 +276,8 @@ class _Planning:
     def _answering(self, rows: int, can: frozenset[str]) -> Work:
         """What asking somebody about so many rows of the usual length takes."""
         asked = question(self.task, "x" * CHARACTERS_PER_TOKEN * self.row_tokens, self.task.examples, can=can)
-        most = self.config.evaluate.max_new_tokens
+        longest = self.config.train.max_length // 2  # of a row no more than half is the answer
+        most = self.config.evaluate.max_new_tokens or most_tokens(self.task, longest)
         request = answer_request(self.task, asked, can=can, max_tokens=most)
         return work([request] * rows, self.teacher.name, self.row_tokens)
 

@@ -285,13 +285,11 @@ class Student(Record):
     """Who taught during the training, for methods that need that."""
     answer_after: str = ""
     """What it writes before its answer, after a chain of thought; nothing where the answer is all that it writes."""
+    longest_tokens: int = 0
+    """Of the texts that it learned to write, with the end."""
     dropped: dict[str, int] = Field(default_factory=dict)
     """Training rows that the method could not use, by reason."""
     notes: tuple[str, ...] = ()
-
-    def task(self, task: TaskSpec) -> TaskSpec:
-        """The task as this student answers it."""
-        return task.model_copy(update={"answer_after": self.answer_after})
 
 
 # evaluate

@@ -230,14 +230,19 @@ def merge(model: Any) -> Any:
     return model if isinstance(model, PreTrainedModel) else model.merge_and_unload()
 
 
-def save(model: Any, codec: Codec, folder: Path) -> None:
+def save(model: Any, codec: Codec, folder: Path, most_tokens: int | None = None) -> None:
     """A folder that plain transformers loads, and that answers greedily. Raises RunError when it cannot be written.
 
-    What the base model's generation settings say of sampling is left out: transformers refuses to save some of them.
+    It answers in `most_tokens` at most where that is given, else in as many as transformers lets it. What the base
+    model's generation settings say of sampling is left out: transformers refuses to save some of them.
     """
     kept = {name: getattr(model.generation_config, name) for name in ("decoder_start_token_id", "forced_bos_token_id")}
     model.generation_config = GenerationConfig(
-        bos_token_id=codec.tokenizer.bos_token_id, eos_token_id=sorted(codec.ends), pad_token_id=codec.pad, **kept
+        bos_token_id=codec.tokenizer.bos_token_id,
+        eos_token_id=sorted(codec.ends),
+        pad_token_id=codec.pad,
+        max_new_tokens=most_tokens,
+        **kept,
     )
     try:
         with progress.quiet():

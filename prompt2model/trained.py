@@ -2,19 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 from pydantic import ValidationError
 
 from prompt2model import store
-from prompt2model.answers import Answer, as_answered, ask
+from prompt2model.answers import Answer, as_answered, ask, most_tokens
 from prompt2model.errors import RunError
 from prompt2model.records import Message, Student, TaskSpec
-from prompt2model.teacher import Teacher
 
-MAX_NEW_TOKENS = 256
-MAX_THOUGHT_TOKENS = 1024
-"""Of a chain of thought and the answer after it."""
+if TYPE_CHECKING:
+    from prompt2model.student import LocalModel
 
 
 class Trained:
@@ -23,7 +21,7 @@ class Trained:
     def __init__(self, folder: Path | str) -> None:
         """Raises RunError when `folder` is neither a finished run nor an exported model."""
         self.folder, self.task = _find(Path(folder))
-        self._model: Teacher | None = None
+        self._model: LocalModel | None = None
 
     @overload
     def __call__(self, inputs: str) -> str: ...
@@ -37,10 +35,11 @@ class Trained:
     def answers(self, inputs: Sequence[str]) -> list[Answer]:
         """Each input's answer, for a classification with its probability."""
         asked = [(Message(role="user", content=text),) for text in inputs]
-        most = MAX_THOUGHT_TOKENS if self.task.answer_after else MAX_NEW_TOKENS
-        return ask(self.task, asked, self._loaded(), max_tokens=most, what="answering")
+        model = self._loaded()
+        most = most_tokens(self.task, model.model.generation_config.max_new_tokens or 0)
+        return ask(self.task, asked, model, max_tokens=most, what="answering")
 
-    def _loaded(self) -> Teacher:
+    def _loaded(self) -> "LocalModel":
         """The model, loaded at the first question: torch takes seconds to import."""
         if self._model is None:
             from prompt2model.student import open_model

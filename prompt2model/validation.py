@@ -12,7 +12,7 @@ from torch import Tensor
 from prompt2model import registry
 from prompt2model.answers import ask
 from prompt2model.batches import Batch, Codec, Row
-from prompt2model.memory import MicroBatches
+from prompt2model.memory import in_batches
 from prompt2model.records import Example, Message, TaskSpec
 from prompt2model.student import LocalModel
 
@@ -46,10 +46,18 @@ def score(held_out: HeldOut, model: Any, codec: Codec, accelerator: Accelerator)
 
 @torch.no_grad()
 def mean_loss(
-    rows: Sequence[Row], loss: Callable[[Batch], Tensor], codec: Codec, micro: MicroBatches, accelerator: Accelerator
+    rows: Sequence[Row], loss: Callable[[Batch], Tensor], codec: Codec, accelerator: Accelerator, *, max_tokens: int
 ) -> float:
-    """The loss of all weighed rows, in nats. Each process computes its share of them."""
+    """The loss of all weighed rows, in nats. Each process computes its share of them.
+
+    They are run over in batches of up to `max_tokens` padded tokens, of fewer rows where memory runs out. Raises
+    RunError when it does not suffice for a single row.
+    """
     mine = sorted(rows, key=len)[accelerator.process_index :: accelerator.num_processes]
-    losses = [loss(codec.collate(part).to(accelerator.device)).float() for part in micro.split(mine)]
-    total = torch.stack(losses).sum() if losses else torch.zeros((), device=accelerator.device)
+
+    def computed(places: list[int]) -> Tensor:
+        return loss(codec.collate([mine[place] for place in places]).to(accelerator.device)).float()
+
+    parts = in_batches(list(map(len, mine)), len(mine), max_tokens, computed)
+    total = sum((part for _, part in parts), torch.zeros((), device=accelerator.device))
     return float(accelerator.reduce(total, "sum"))

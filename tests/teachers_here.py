@@ -19,4 +19,6 @@ def save_obedient(base: Path, folder: Path) -> str:
     untold = tuple(row.model_copy(update={"output": "x"}) for row in NAMED)
     config = TrainConfig(**{**BY_HEART, "epochs": 250})
     train(NAMING, Splits(train=(*told, *untold)), str(base), config, folder=folder)
+    template = folder / "chat_template.jinja"
+    template.write_text("{# not a student's #}" + template.read_text())  # else it passes for trained, and is not told
     return str(folder)

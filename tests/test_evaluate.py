@@ -227,6 +227,41 @@ def test_a_softmax_survives_tiny_likelihoods() -> None:
     assert answers.softmax([0.0, -math.inf]) == [1.0, 0.0]
 
 
+@pytest.mark.parametrize(
+    ("longest", "answer_after", "limit", "of_base", "of_student"),
+    [
+        (9, "", 0, 256, 256),
+        (700, "", 0, 700, 700),
+        (9, "The answer is", 0, 256, 1024),
+        (1500, "The answer is", 0, 1500, 1500),
+        (700, "", 80, 80, 80),
+    ],
+)
+def test_answers_may_be_as_long_as_what_the_student_learned_unless_it_is_set_otherwise(
+    student: Student, longest: int, answer_after: str, limit: int, of_base: int, of_student: int
+) -> None:
+    models = {"owner/base": Scripted(always("x")), str(student.folder): Scripted(always("The answer is x"))}
+    teacher = Scripted(always("x"), identity="another")
+    compare(
+        ECHO,
+        Splits(test=(row("the text 1", "x"),)),
+        student.model_copy(update={"longest_tokens": longest, "answer_after": answer_after}),
+        EvaluateConfig(max_new_tokens=limit),
+        connect=lambda name, batch_rows: models[name],
+        teacher=teacher,
+    )
+    asked = [model.asked[0].max_tokens for model in (models["owner/base"], teacher, models[str(student.folder)])]
+    assert asked == [of_base, of_base, of_student]
+
+
+def test_answers_that_were_cut_off_are_counted(look: Callable[..., Report]) -> None:
+    base = Scripted([Reply(text="the text", finish="length"), "the text 1", Reply(text="the", finish="length")])
+    taught = Scripted(lambda request: request.messages[-1].content)
+    report = look(ECHO, tuple(row(f"the text {n}", f"the text {n}") for n in range(3)), base=base, taught=taught)
+    assert find(report, "base").notes == ("2 of 3 answers were cut off (evaluate.max_new_tokens)",)
+    assert find(report, "student").notes == ()
+
+
 def test_requests_that_fail_are_left_out_and_counted(look: Callable[..., Report]) -> None:
     failed = Reply(finish="failed", failure="time-out")
     teacher = Scripted([failed, "bad", failed, "good"], name="flaky")

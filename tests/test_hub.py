@@ -1,4 +1,6 @@
 import io
+import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -124,6 +126,27 @@ def test_the_hub_is_reachable_when_it_answers_and_not_when_nobody_listens(
     assert hub.is_reachable()
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert not hub.is_reachable()
+
+
+def test_where_nobody_listens_nothing_is_tried_again_and_the_error_is_all_that_is_said(
+    server: Hub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(logging.getLogger("huggingface_hub"), "propagate", True)
+    before = set(threading.enumerate())
+    for asked in (hub.list_models, hub.list_datasets):
+        with pytest.raises(HubError, match=r"could not be asked about .*refused"):
+            asked("poems")
+    assert set(threading.enumerate()) <= before
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_hub_that_is_busy_is_asked_once(server: Hub, status: int) -> None:
+    server.failure = status
+    with pytest.raises(HubError, match=rf"could not be asked about models: .*{status}"):
+        hub.list_models("poems")
+    assert len(server.asked) == 1
 
 
 def test_a_slow_hub_is_not_waited_for(server: Hub) -> None:

@@ -198,6 +198,13 @@ def test_a_hub_that_is_switched_off_is_not_asked(server: Hub) -> None:
     assert server.asked == []
 
 
+def test_where_nobody_listens_the_error_is_a_sentence_of_the_note(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    found = retrieve(SPAM, RetrieveConfig())
+    assert said(found, "The Hub could not be asked about models")
+    assert said(found, "Connection refused. The built-in catalogue was used")
+
+
 def test_a_slow_hub_is_not_waited_for(server: Hub) -> None:
     server.delay_seconds = 60
     began = time.monotonic()

@@ -8,15 +8,17 @@ from teachers_here import BY_HEART, NAMED, NAMING, SOURCE, save_obedient
 from train_here import TASK
 
 from prompt2model.config import GenerateConfig, TrainConfig, load_config
-from prompt2model.course import Course
+from prompt2model.course import Course, asked_of_student, asked_of_teacher, white_box
 from prompt2model.errors import ConfigError
 from prompt2model.filters import Sieve, agreement
 from prompt2model.methods import open_method, seqkd
 from prompt2model.pipeline import build
 from prompt2model.planning import plan
+from prompt2model.questions import question
 from prompt2model.records import Example, Reply, Source, Splits
 from prompt2model.stages.train import train
-from prompt2model.student import load
+from prompt2model.student import load, open_model
+from prompt2model.student_prompt import set_student_prompt
 from prompt2model.teachers import open_teacher
 from prompt2model.teachers.scripted import Scripted
 
@@ -81,6 +83,31 @@ def test_a_student_learns_the_teachers_answers_in_place_of_those_given(tiny_deco
         NAMING, Splits(train=blank, validation=NAMED), str(tiny_decoder), config, folder=tmp_path, teacher=teacher
     )
     assert student.history[-1].score == 1.0
+
+
+def test_a_teacher_that_was_trained_for_the_task_is_asked_for_the_input_alone(base, tmp_path):
+    misleading = tuple(row.model_copy(update={"output": "x"}) for row in NAMED)
+    told = NAMING.model_copy(update={"instruction": "Say x.", "examples": misleading})
+    train(NAMING, Splits(train=NAMED), str(base), TrainConfig(**BY_HEART), folder=tmp_path)
+    teacher = open_teacher(f"transformers:{tmp_path}")
+    codec = load(base)[1]
+    set_student_prompt(codec)
+    options = seqkd.Options(answers="teacher", max_tokens=30)
+    found = seqkd.prepare(misleading, Course(told, codec, options, teacher=white_box(teacher), writer=teacher))
+    assert [row.output for row in found.examples] == [row.output for row in NAMED]
+
+
+@pytest.mark.parametrize("is_trained", [True, False])
+def test_a_label_is_asked_of_a_trained_teacher_without_a_begun_answer_and_of_another_with_one(base, is_trained):
+    student, teacher = load(base)[1], open_model(str(base))
+    set_student_prompt(student)
+    if is_trained:
+        set_student_prompt(teacher.codec)
+    course = Course(TASK, student, seqkd.Options(), teacher=teacher)
+    alone = asked_of_student(NAMED[0])
+    begun = question(TASK, NAMED[0].input, TASK.examples, can=teacher.can)
+    assert begun[-1].role == "assistant"
+    assert asked_of_teacher(NAMED[0], course, can=teacher.can) == (alone if is_trained else begun)
 
 
 # Beams

@@ -141,6 +141,9 @@ def test_a_student_says_how_it_came_about(base, tmp_path):
     assert student.folder == tmp_path / "student"
     assert (student.base, student.method, student.precision) == (base, "seqkd", "float32")
     assert student.steps == len(student.losses) == 10
+    codec = load(tmp_path / "student", precision="float32")[1]
+    assert student.longest_tokens == max(len(codec.completion(row.output)) for row in splits().train)
+    assert json.loads((tmp_path / "student" / "generation_config.json").read_text())["max_new_tokens"] == 256
     assert [one.step for one in student.history] == [2, 4, 6, 8, 10]
     assert [one.epoch for one in student.history] == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0])
     assert [one.loss_nats for one in student.history] == pytest.approx(

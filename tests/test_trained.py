@@ -64,6 +64,18 @@ def test_an_exported_folder_answers_as_the_run_does(naming, tmp_path):
     assert Trained(exported)("bad") == Trained(naming)("bad")
 
 
+def test_an_answer_may_be_as_long_as_the_model_was_made_to_write(tiny_decoder, tmp_path):
+    exported = tmp_path / "model"
+    shutil.copytree(tiny_decoder, exported)  # its weights are random: it comes to no end
+    (exported / "task.json").write_text(GENERATION.model_dump_json())
+    usual = Trained(exported).answers(["good"])[0]
+    settings = json.loads((exported / "generation_config.json").read_text())
+    (exported / "generation_config.json").write_text(json.dumps({**settings, "max_new_tokens": 300}))
+    longer = Trained(exported).answers(["good"])[0]
+    assert longer.tokens == usual.tokens + 44
+    assert longer.is_cut_off
+
+
 def test_a_run_that_was_moved_answers_from_where_it_is(naming, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(naming, moved)

@@ -16,9 +16,17 @@ from torch import Tensor
 from prompt2model import registry
 from prompt2model.answers import read_label
 from prompt2model.batches import Batch, Lesson
-from prompt2model.course import Course, Prepared, asked_of_student, label_rows, replies_of_teacher, writing_teacher
+from prompt2model.course import (
+    Course,
+    Prepared,
+    asked_of_student,
+    asked_of_teacher,
+    label_rows,
+    replies_of_teacher,
+    writing_teacher,
+)
 from prompt2model.heads import likelihood_loss
-from prompt2model.questions import answer_request, question
+from prompt2model.questions import answer_request
 from prompt2model.records import Example, Reply, Request
 
 ARCHITECTURES = ("decoder", "encoder-decoder")
@@ -114,7 +122,7 @@ def _times(course: Course) -> int:
 
 def _request(example: Example, sample: int, course: Course) -> Request:
     writer, options = writing_teacher(course), course.options
-    asked = question(course.task, example.input, course.task.examples, can=writer.can)
+    asked = asked_of_teacher(example, course, can=writer.can)
     if course.task.labels:
         return answer_request(course.task, asked, can=writer.can, max_tokens=options.max_tokens)
     return Request(

@@ -21,6 +21,7 @@ from prompt2model.course import (
     Prepared,
     answered_for_both,
     asked_of_student,
+    asked_of_teacher,
     common_vocabulary,
     replies_of_teacher,
     teacher_ending,
@@ -28,7 +29,6 @@ from prompt2model.course import (
 from prompt2model.distributions import DIVERGENCES, Recipe, with_distributions
 from prompt2model.heads import ending
 from prompt2model.losses import cross_entropy, forward_kl, summed
-from prompt2model.questions import question
 from prompt2model.records import Dropped, Example, Request
 from prompt2model.told import tokens_by_text, told_row
 
@@ -123,7 +123,7 @@ def _told(examples: Sequence[Example], course: Course) -> list[tuple[Example, Ro
     longest = max(1, course.max_length // 2 - 1)  # with the token that ends it, it fits into a row
     requests = [
         Request(
-            messages=question(course.task, example.input, course.task.examples),
+            messages=asked_of_teacher(example, course),
             max_tokens=longest,
             temperature=0.0,
             top_logprobs=k,

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Literal
 
 from prompt2model import bootstrap, registry
-from prompt2model.answers import Answer, as_answered, ask
+from prompt2model.answers import Answer, as_answered, ask, most_tokens
 from prompt2model.config import EvaluateConfig
 from prompt2model.errors import ConfigError, HubError, TeacherError, WeightsError
 from prompt2model.questions import question
@@ -58,7 +58,7 @@ def compare(
     rows = _chosen(splits.test, config.max_rows, seed)
     if not rows:
         return Report(task=task, measured=(), notes=("There are no test rows: nothing was measured.",))
-    asker = Asker(task, rows, config, connect)
+    asker = Asker(task, rows, config, connect, student.longest_tokens)
     contenders = [*_majority(splits, rows), *asker.base(student), asker.student(student)]
     if teacher is not None:
         contenders += asker.teacher(teacher)
@@ -132,6 +132,8 @@ class Asker:
     rows: Sequence[Example]
     config: EvaluateConfig
     connect: Callable[[str, int], Teacher]
+    longest_tokens: int
+    """Of the texts that the student learned to write: nobody's answer is cut off before."""
     notes: list[str] = field(default_factory=list)
     base_asked: tuple[str, Contender] | None = None
     """The base model's identity and answers."""
@@ -174,7 +176,8 @@ class Asker:
         self, who: Who, name: str, model: Teacher, conversations: Sequence[tuple[Message, ...]], task: TaskSpec
     ) -> Contender:
         started = perf_counter()
-        answers = ask(task, conversations, model, max_tokens=self.config.max_new_tokens, what=f"asking the {who}")
+        most = self.config.max_new_tokens or most_tokens(task, self.longest_tokens)
+        answers = ask(task, conversations, model, max_tokens=most, what=f"asking the {who}")
         seconds = perf_counter() - started
         fresh = sum(not answer.cached for answer in answers)
         return Contender(who, name, answers, seconds_per_answer=seconds / fresh if fresh else 0.0)
@@ -261,12 +264,15 @@ def _texts(contender: Contender, places: Sequence[int]) -> list[str]:
 
 
 def _answer_notes(answers: Sequence[Answer]) -> Iterator[str]:
-    """What the scores do not show: answers that never came, are no label, or were not timed."""
+    """What the scores do not show: answers that never came, are no label, were cut off, or were not timed."""
     for reason, count in Counter(answer.failure for answer in answers if answer.failure).items():
         yield f"{count} of {len(answers)} not answered and left out: {reason}"
     unreadable = sum(not answer.is_readable for answer in answers)
     if unreadable:
         yield f"{unreadable} of {len(answers)} answers name no answer, or several labels; they count as wrong"
+    cut_off = sum(answer.is_cut_off for answer in answers)
+    if cut_off:
+        yield f"{cut_off} of {len(answers)} answers were cut off (evaluate.max_new_tokens)"
     cached = sum(answer.cached for answer in answers)
     if cached:
         yield f"{cached} of {len(answers)} answers came from the cache and are not timed"

@@ -110,7 +110,7 @@ def _ask_hub(task: TaskSpec, config: RetrieveConfig) -> _Live:
         datasets = hub.list_datasets(query, limit=LISTED, filters=tags, timeout_seconds=left)
     except HubError as error:
         count = f"{len(builtin_models())} models and {len(builtin_datasets())} data sets"
-        return _Live([], [], False, (f"{error.message} The built-in catalogue was used: {count}.",))
+        return _Live([], [], False, (f"{error.message.rstrip('.')}. The built-in catalogue was used: {count}.",))
     return _Live(models, datasets, True)
 
 

@@ -12,7 +12,7 @@ from accelerate.utils import DistributedType, broadcast_object_list, gather_obje
 from torch import Tensor
 
 from prompt2model import checkpoints, store
-from prompt2model.answers import as_answered
+from prompt2model.answers import as_answered, most_tokens
 from prompt2model.batches import Codec, Lesson
 from prompt2model.calibration import calibrate
 from prompt2model.checkpoints import Kept
@@ -81,11 +81,13 @@ def train(
     supply = _supply(method, lessons, model, course, config.batch_rows, accelerator)
     plan = _plan(method, supply, model, course, config, precision=precision, key=key)
     loop = Loop(accelerator, model, codec, partial(method.loss, course=course), plan, folder, kept)
-    loop.run(supply, HeldOut(task, splits.validation, held_out, _thoughts(task, lessons)), save_every_seconds)
+    longest = max(len(row.completion) for lesson in lessons for row in lesson)
+    thought = longest if task.answer_after else 0
+    loop.run(supply, HeldOut(task, splits.validation, held_out, thought), save_every_seconds)
+    name = base if is_own else teacher.name if teacher else ""
+    also = {"answer_after": task.answer_after, "longest_tokens": longest, "dropped": prepared.dropped}
     calm = partial(calibrate, task=task, rows=splits.train, seed=seed) if _leans(task, splits, config) else None
-    by = base if is_own else teacher.name if teacher else ""
-    also = {"teacher": by, "answer_after": task.answer_after, "dropped": prepared.dropped}
-    return _finish(loop, base, config.method, calm, **also)
+    return _finish(loop, base, config.method, most_tokens(task, longest), calm, teacher=name, **also)
 
 
 def _leans(task: TaskSpec, splits: Splits, config: TrainConfig) -> bool:
@@ -94,11 +96,6 @@ def _leans(task: TaskSpec, splits: Splits, config: TrainConfig) -> bool:
         return False
     written = sum(not row.is_real for row in splits.train)
     return config.calibrate == "always" or 2 * written > len(splits.train)
-
-
-def _thoughts(task: TaskSpec, lessons: Sequence[Lesson]) -> int:
-    """Tokens of the longest text that comes with an answer; 0 where nothing is written before it."""
-    return max(len(row.completion) for lesson in lessons for row in lesson) if task.answer_after else 0
 
 
 def _fitting(teacher: Teacher | None, needs: Sequence[str], method: str) -> Teacher | None:
@@ -253,10 +250,12 @@ def _own(model: Any) -> list[Tensor]:
     return [parameter for name, parameter in model.named_parameters() if not name.startswith("equipment.")]
 
 
-def _finish(loop: Loop, base: str, method: str, calm: Callable[..., dict[str, float]] | None, **also: Any) -> Student:
+def _finish(
+    loop: Loop, base: str, method: str, most: int, calm: Callable[..., dict[str, float]] | None, **also: Any
+) -> Student:
     """Write the best checkpoint as a plain transformers folder and forget what only a resumption needs.
 
-    `calm` takes the model's leaning to some labels away and returns it.
+    `most` is how many tokens its answers may have; `calm` takes its leaning to some labels away and returns it.
     """
     state, model = loop.state, loop.model
     trained = sum(parameter.numel() for parameter in _own(model) if parameter.requires_grad)
@@ -269,7 +268,7 @@ def _finish(loop: Loop, base: str, method: str, calm: Callable[..., dict[str, fl
     leaning = calm(model, loop.codec) if calm else {}  # the same in each process
     loop.accelerator.wait_for_everyone()  # all have read what is removed here
     if loop.accelerator.is_main_process:
-        save(model, loop.codec, loop.folder)
+        save(model, loop.codec, loop.folder, most)
         for leftover in (loop.unfinished, loop.best, loop.folder / "init", loop.folder / "warm-up" / "student"):
             checkpoints.remove(leftover)
     loop.accelerator.wait_for_everyone()
