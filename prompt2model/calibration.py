@@ -23,7 +23,7 @@ from prompt2model.student import LocalModel
 from prompt2model.teacher import replies
 
 TEXTS = 256
-"""Neutral texts: a student that is sure of itself answers them now this way, now that, and the mean needs many."""
+"""Neutral texts: a student that is sure of itself answers them now this way, now that, and the middle needs many."""
 TIMES = 3
 """A shift of the head is exact where its logits are linear in what it reads: others come close step by step."""
 CLOSE_ENOUGH_NATS = 0.05
@@ -72,10 +72,14 @@ def _log_shares(rows: Sequence[Example], task: TaskSpec) -> Tensor:
 
 
 def _leaning(student: LocalModel, task: TaskSpec, asked: Sequence[tuple[Message, ...]], shares: Tensor) -> Tensor:
-    """By how many nats each label is likelier than its share, on the average; they sum to 0. -> (labels,)"""
+    """By how many nats each label is likelier than its share, in the median; they sum to 0. -> (labels,)
+
+    Not in the mean: where a student is sure, nats say little about how often it takes a label.
+    """
     requests = [answer_request(task, one, can=student.can, max_tokens=0) for one in asked]
-    over = torch.tensor([reply.logprobs for reply in replies(student, requests)]).mean(0) - shares
-    return over - over.mean()
+    over = torch.tensor([reply.logprobs for reply in replies(student, requests)]) - shares  # (texts, labels)
+    middle = (over - over.mean(1, keepdim=True)).quantile(0.5, dim=0)
+    return middle - middle.mean()
 
 
 @torch.no_grad()

@@ -33,13 +33,13 @@ def margins(model, codec, task, texts) -> torch.Tensor:
 def test_the_labels_are_as_likely_as_they_are_frequent(base):
     model, codec = load(base, precision="float32")
     texts = neutral_texts(ROWS, seed=0)
-    before = margins(model, codec, TASK, texts).mean()
+    before = margins(model, codec, TASK, texts).quantile(0.5)
     leaning = calibrate(model, codec, TASK, ROWS, seed=0)
     assert leaning["positive"] - leaning["negative"] == pytest.approx(float(before), abs=1e-4)
-    assert abs(float(margins(model, codec, TASK, texts).mean())) < 2 * CLOSE_ENOUGH_NATS
+    assert abs(float(margins(model, codec, TASK, texts).quantile(0.5))) < 2 * CLOSE_ENOUGH_NATS
     uneven = rows(*[("a good film", "positive")] * 29, *[("a bad film", "negative")] * 9)
     calibrate(model, codec, TASK, uneven, seed=0)
-    assert float(margins(model, codec, TASK, neutral_texts(uneven, 0)).mean()) == pytest.approx(
+    assert float(margins(model, codec, TASK, neutral_texts(uneven, 0)).quantile(0.5)) == pytest.approx(
         torch.tensor(3.0).log().item(), abs=2 * CLOSE_ENOUGH_NATS
     )
 
@@ -50,7 +50,7 @@ def test_what_plain_transformers_loads_no_longer_leans(base, tmp_path):
     model.save_pretrained(tmp_path)
     family = AutoModelForSeq2SeqLM if codec.architecture == "encoder-decoder" else AutoModelForCausalLM
     plain = family.from_pretrained(tmp_path).eval()
-    assert abs(float(margins(plain, codec, TASK, neutral_texts(ROWS, 0)).mean())) < 2 * CLOSE_ENOUGH_NATS
+    assert abs(float(margins(plain, codec, TASK, neutral_texts(ROWS, 0)).quantile(0.5))) < 2 * CLOSE_ENOUGH_NATS
 
 
 def test_a_model_that_does_not_lean_stays_as_it_is(tiny_decoder):
