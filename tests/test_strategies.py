@@ -82,10 +82,13 @@ def test_a_local_teacher_begins_half_of_the_inputs_as_those_of_another_label_beg
     rows = run("label_first", MAILS, teacher, count=200)
     begun = openings(teacher)
     assert 70 <= sum(map(bool, begun)) <= 130
+    assert 30 <= sum(opening.endswith(",") for opening in begun) <= 70  # of some there is all
+    of_label = {row.output: row.input for row in MAILS.examples}
     for row, opening in zip(rows, begun, strict=True):
-        other = "my invoice" if row.output == "bug" else "the app"
-        assert opening == "" or (f"{other} ".startswith(f"{opening} ") and row.input.startswith(f"{opening} "))
-    assert {len(opening.split()) for opening in begun} == {0, 1, 2}
+        other = of_label["billing" if row.output == "bug" else "bug"]
+        first_words = f"{opening} " if opening and not opening.endswith(",") else opening.rstrip(",")
+        assert other.startswith(first_words)
+        assert row.input.startswith(opening)
 
 
 def test_nothing_after_the_words_that_were_begun_is_an_empty_reply():

@@ -1,8 +1,9 @@
 """Choose the label, then write an input for it: balanced, and within reach of a weak teacher.
 
-A local teacher begins half of the inputs as one of another label begins. What it writes freely for one label is
-shorter, or full of "not", and a student would tell the labels by that; inputs that begin alike and end otherwise show
-where the difference lies. They are the counterfactual pairs of Kaushik et al., 2020, https://arxiv.org/abs/1909.12434.
+A local teacher begins half of the inputs as one of another label begins, or with all of it. What it writes freely for
+one label is shorter, or full of "not", and a student would tell the labels by that; inputs that begin alike and end
+otherwise show where the difference lies. They are the counterfactual pairs of Kaushik et al., 2020,
+https://arxiv.org/abs/1909.12434.
 """
 
 import re
@@ -26,7 +27,13 @@ OPENED = 0.5
 """How often an input is begun as one of another label begins."""
 
 OPENING_WORDS = 8
-"""Words that two inputs have in common at most; never more than half of the first one's."""
+"""Words that two inputs have in common at most, and never more than half of the first one's; or else all of them."""
+
+WHOLE = 0.5
+"""How often all of a short one stands there, and after a comma what makes it another label's."""
+
+SHORT_WORDS = 16
+"""How many words that one has at most."""
 
 
 def write(round: Round) -> Iterator[Example | Dropped]:
@@ -66,12 +73,14 @@ def _requests(round: Round, label: str, count: int) -> Iterator[tuple[str, Reque
 
 
 def _opening(pool: Sequence[Example], label: str, rng: Random) -> str:
-    """The first words of an input that has another label, or nothing."""
+    """The first words of an input that has another label, or all of it, or nothing."""
     others = [text for row in pool if row.output != label and len((text := row.input.strip()).split()) > 1]
     if not others or rng.random() >= OPENED:
         return ""
     text = rng.choice(others)
     ends = [word.end() for word in re.finditer(r"\S+", text)]
+    if len(ends) <= SHORT_WORDS and rng.random() < WHOLE:
+        return text.rstrip(" .,;:!?") + ","
     return text[: ends[rng.randrange(min(OPENING_WORDS, len(ends) // 2))]]
 
 
