@@ -1,9 +1,10 @@
 """A trained classifier's leaning to some of its labels, and how it is taken away.
 
-A student of written rows meets texts unlike them, and what it is unsure of it calls by one label more than by another.
-The leaning shows where the input says nothing: on words of the rows in random order. That is domain-context
-calibration, Fei et al., 2023, https://arxiv.org/abs/2305.19148. Here it goes into the weights, so that every program
-that runs the model answers the same.
+A student of written rows meets texts full of words that no row has, and what it is unsure of it calls by one label more
+than by another: by the one whose rows were the more varied. The leaning shows where the input says nothing, on words
+drawn at random: contextual calibration, Zhao et al., 2021, https://arxiv.org/abs/2102.09690, with random words as in
+Fei et al., 2023, https://arxiv.org/abs/2305.19148. Of the rows' own words, as the latter take, too little of it shows.
+Here it goes into the weights, so that every program that runs the model answers the same.
 """
 
 from collections import Counter, defaultdict
@@ -24,6 +25,9 @@ from prompt2model.teacher import replies
 
 TEXTS = 256
 """Neutral texts: a student that is sure of itself answers them now this way, now that, and the middle needs many."""
+DRAWN_TOKENS = 8192
+LETTERS = 3
+"""Of a word at least: shorter tokens are mostly parts of words."""
 TIMES = 3
 """A shift of the head is exact where its logits are linear in what it reads: others come close step by step."""
 CLOSE_ENOUGH_NATS = 0.05
@@ -35,7 +39,7 @@ def calibrate(model: Any, codec: Codec, task: TaskSpec, rows: Sequence[Example],
     Returns the leaning that was taken away: by how many nats each label was likelier than its share. Labels that begin
     with the same token are shifted together. The model is one of its own weights, no adapters, in evaluation mode.
     """
-    asked = [(Message(role="user", content=text),) for text in neutral_texts(rows, seed)]
+    asked = [(Message(role="user", content=text),) for text in neutral_texts(rows, codec, seed)]
     student, shares = LocalModel(model, codec, name="student"), _log_shares(rows, task)
     found = leaning = _leaning(student, task, asked, shares)
     for _ in range(TIMES):
@@ -46,22 +50,26 @@ def calibrate(model: Any, codec: Codec, task: TaskSpec, rows: Sequence[Example],
     return dict(zip(task.labels, found.tolist(), strict=True))
 
 
-def neutral_texts(rows: Sequence[Example], seed: int) -> list[str]:
-    """Texts as long as the rows' inputs, of their words in random order, from every label as many.
+def neutral_texts(rows: Sequence[Example], codec: Codec, seed: int) -> list[str]:
+    """Texts as long as the rows' inputs, of words drawn from the tokenizer's vocabulary.
 
-    Where words are not set apart by spaces, they are the inputs' characters.
+    Where it has none that begin a word, or the inputs are not set apart by spaces, they are the inputs' own characters.
     """
     rng = Random(f"{seed}/neutral")  # noqa: S311 - not for secrets
     spaced = sum(" " in row.input.strip() for row in rows) * 2 >= len(rows)
-    pieces: dict[str, list[str]] = defaultdict(list)
-    for row in rows:
-        pieces[row.output] += row.input.split() if spaced else [one for one in row.input if not one.isspace()]
-    of_label = [found for found in pieces.values() if found]
-    lengths = [len(row.input.split() if spaced else row.input) for row in rows]
-    return [
-        (" " if spaced else "").join(rng.choice(rng.choice(of_label)) for _ in range(rng.choice(lengths)))
-        for _ in range(TEXTS)
-    ]
+    known = _words(codec, rng) if spaced else []
+    words = known or sorted({character for row in rows for character in row.input if not character.isspace()})
+    lengths = [len(row.input.split() if known else row.input) for row in rows]
+    return [(" " if known else "").join(rng.choices(words, k=rng.choice(lengths))) for _ in range(TEXTS)]
+
+
+def _words(codec: Codec, rng: Random) -> list[str]:
+    """Some of the tokens that stand for a word: after another one a space comes first, then nothing but letters."""
+    first = codec.completion("a", ended=False)
+    before = codec.text(first)
+    ids = [rng.randrange(len(codec.tokenizer)) for _ in range(DRAWN_TOKENS)]
+    texts = [codec.text([*first, token])[len(before) :] for token in ids]
+    return [text.strip() for text in texts if text[:1] == " " and text.strip().isalpha() and len(text) > LETTERS]
 
 
 def _log_shares(rows: Sequence[Example], task: TaskSpec) -> Tensor:

@@ -32,14 +32,14 @@ def margins(model, codec, task, texts) -> torch.Tensor:
 
 def test_the_labels_are_as_likely_as_they_are_frequent(base):
     model, codec = load(base, precision="float32")
-    texts = neutral_texts(ROWS, seed=0)
+    texts = neutral_texts(ROWS, codec, seed=0)
     before = margins(model, codec, TASK, texts).quantile(0.5)
     leaning = calibrate(model, codec, TASK, ROWS, seed=0)
     assert leaning["positive"] - leaning["negative"] == pytest.approx(float(before), abs=1e-4)
     assert abs(float(margins(model, codec, TASK, texts).quantile(0.5))) < 2 * CLOSE_ENOUGH_NATS
     uneven = rows(*[("a good film", "positive")] * 29, *[("a bad film", "negative")] * 9)
     calibrate(model, codec, TASK, uneven, seed=0)
-    assert float(margins(model, codec, TASK, neutral_texts(uneven, 0)).quantile(0.5)) == pytest.approx(
+    assert float(margins(model, codec, TASK, neutral_texts(uneven, codec, 0)).quantile(0.5)) == pytest.approx(
         torch.tensor(3.0).log().item(), abs=2 * CLOSE_ENOUGH_NATS
     )
 
@@ -50,7 +50,7 @@ def test_what_plain_transformers_loads_no_longer_leans(base, tmp_path):
     model.save_pretrained(tmp_path)
     family = AutoModelForSeq2SeqLM if codec.architecture == "encoder-decoder" else AutoModelForCausalLM
     plain = family.from_pretrained(tmp_path).eval()
-    assert abs(float(margins(plain, codec, TASK, neutral_texts(ROWS, 0)).quantile(0.5))) < 2 * CLOSE_ENOUGH_NATS
+    assert abs(float(margins(plain, codec, TASK, neutral_texts(ROWS, codec, 0)).quantile(0.5))) < 2 * CLOSE_ENOUGH_NATS
 
 
 def test_a_model_that_does_not_lean_stays_as_it_is(tiny_decoder):
@@ -93,16 +93,26 @@ def test_what_the_head_reads_gives_the_models_logits(base):
             torch.testing.assert_close(model.get_output_embeddings()(states), logits)
 
 
-def test_neutral_texts_have_the_rows_words_of_every_label_in_equal_parts():
-    lopsided = rows(*[("good film here", "positive")] * 30, ("bad", "negative"))
-    texts = neutral_texts(lopsided, seed=0)
-    words = [word for text in texts for word in text.split()]
-    assert set(words) == {"good", "film", "here", "bad"}
-    assert words.count("bad") / len(words) == pytest.approx(0.5, abs=0.1)
-    assert texts == neutral_texts(lopsided, seed=0) != neutral_texts(lopsided, seed=1)
+def test_neutral_texts_are_words_of_the_vocabulary_and_as_long_as_the_inputs(tiny_decoder):
+    codec = load(tiny_decoder, precision="float32")[1]
+    texts = neutral_texts(ROWS, codec, seed=0)
+    assert {len(text.split()) for text in texts} == {3, 5}
+    assert {word for text in texts for word in text.split()} <= {
+        "film",
+        "good",
+        "bad",
+        "tex",
+        "text",
+        "answ",
+        "answer",
+        "the",
+        "and",
+    }
+    assert texts == neutral_texts(ROWS, codec, seed=0) != neutral_texts(ROWS, codec, seed=1)
 
 
-def test_without_spaces_the_neutral_texts_are_of_characters():
-    texts = neutral_texts(rows(("这部电影很好", "positive"), ("这部电影很糟", "negative")), seed=0)
+def test_without_spaces_the_neutral_texts_are_of_characters(tiny_decoder):
+    codec = load(tiny_decoder, precision="float32")[1]
+    texts = neutral_texts(rows(("这部电影很好", "positive"), ("这部电影很糟", "negative")), codec, seed=0)
     assert {len(text) for text in texts} == {6}
     assert set("".join(texts)) == set("这部电影很好糟")

@@ -301,6 +301,6 @@ def _notes(loop: Loop, leaning: dict[str, float]) -> tuple[str, ...]:
     if leaning:
         label = max(leaning, key=leaning.__getitem__)
         notes.append(
-            f"On words in random order it leaned to {label!r} by {leaning[label]:.1f} nats; that was taken away."
+            f"On words drawn at random it leaned to {label!r} by {leaning[label]:.1f} nats; that was taken away."
         )
     return tuple(notes)
