@@ -9,6 +9,7 @@ Here it goes into the weights, so that every program that runs the model answers
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import log
 from random import Random
 from typing import Any
@@ -28,30 +29,38 @@ TEXTS = 256
 DRAWN_TOKENS = 8192
 LETTERS = 3
 """Of a word at least: shorter tokens are mostly parts of words."""
-TIMES = 3
-"""A shift of the head is exact where its logits are linear in what it reads: others come close step by step."""
+TIMES = 5
+"""A shift is exact where logits are linear in what the head reads: others come close step by step."""
 CLOSE_ENOUGH_NATS = 0.05
 
 
 def calibrate(model: Any, codec: Codec, task: TaskSpec, rows: Sequence[Example], *, seed: int) -> dict[str, float]:
     """Shift the model's head so that on neutral texts the labels are as likely as they are frequent in the rows.
 
-    Returns the leaning that was taken away: by how many nats each label was likelier than its share. Labels that begin
-    with the same token are shifted together. The model is one of its own weights, no adapters, in evaluation mode.
+    Returns by how many nats each label has become less likely, on that scale; nothing where none leaned. Labels go
+    together that part from others at the same token; those without a row stay as they are. The model is one of its own
+    weights, no adapters, in evaluation mode.
     """
     asked = [(Message(role="user", content=text),) for text in neutral_texts(rows, codec, seed)]
-    student, shares = LocalModel(model, codec, name="student"), _log_shares(rows, task)
-    found = leaning = _leaning(student, task, asked, shares)
+    student, beginnings = LocalModel(model, codec, name="student"), _beginnings(codec, task, rows)
+    if len(beginnings) < 2:
+        return {}
+    found = leaning = _leaning(student, task, asked, beginnings)
+    gain = 1.0
     for _ in range(TIMES):
         if leaning.abs().max() < CLOSE_ENOUGH_NATS:
             break
-        _shift(student, task, asked, -leaning)
-        leaning = _leaning(student, task, asked, shares)
-    return dict(zip(task.labels, found.tolist(), strict=True))
+        _shift(student, asked, beginnings, -leaning / gain)
+        before, leaning = leaning, _leaning(student, task, asked, beginnings)
+        response = float((before - leaning) @ before / before.square().sum())  # below 1 where the model scales logits
+        gain *= max(response, 0.1)
+    gone = (found - leaning).tolist()
+    moved = {label: gone[place] for place, one in enumerate(beginnings) for label in one.labels}
+    return {label: moved[label] for label in task.labels if label in moved} if max(gone) >= CLOSE_ENOUGH_NATS else {}
 
 
 def neutral_texts(rows: Sequence[Example], codec: Codec, seed: int) -> list[str]:
-    """Texts as long as the rows' inputs, of words drawn from the tokenizer's vocabulary.
+    """Texts of as many words as the rows' inputs, drawn from the tokenizer's vocabulary, whatever the language.
 
     Where it has none that begin a word, or the inputs are not set apart by spaces, they are the inputs' own characters.
     """
@@ -72,37 +81,64 @@ def _words(codec: Codec, rng: Random) -> list[str]:
     return [text.strip() for text in texts if text[:1] == " " and text.strip().isalpha() and len(text) > LETTERS]
 
 
-def _log_shares(rows: Sequence[Example], task: TaskSpec) -> Tensor:
-    """log of each label's share of the rows, one row added to each. -> (labels,)"""
+@dataclass(frozen=True)
+class _Beginning:
+    """Labels that begin alike, up to the token at which they part from the others."""
+
+    before: tuple[int, ...]
+    """The tokens that all labels of the task begin with."""
+    token: int
+    labels: tuple[str, ...]
+    log_share: float
+    """Of their rows among all."""
+
+
+def _beginnings(codec: Codec, task: TaskSpec, rows: Sequence[Example]) -> list[_Beginning]:
+    """The different ones; without those of which there is no row, for of them the student knows nothing."""
+    tokens = {label: codec.completion(label) for label in task.labels}
+    first, last = min(tokens.values()), max(tokens.values())
+    common = next((i for i, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), None)
+    if common is None:  # the tokenizer cannot tell them apart
+        return []
+    together: dict[int, list[str]] = defaultdict(list)
+    for label in task.labels:
+        together[tokens[label][common]].append(label)
     counts = Counter(row.output for row in rows)
-    total = len(rows) + len(task.labels)
-    return torch.tensor([log((counts[label] + 1) / total) for label in task.labels])
+    return [
+        _Beginning(first[:common], token, tuple(labels), log(share))
+        for token, labels in together.items()
+        if (share := sum(counts[label] for label in labels) / len(rows))
+    ]
 
 
-def _leaning(student: LocalModel, task: TaskSpec, asked: Sequence[tuple[Message, ...]], shares: Tensor) -> Tensor:
-    """By how many nats each label is likelier than its share, in the median; they sum to 0. -> (labels,)
+def _leaning(
+    student: LocalModel, task: TaskSpec, asked: Sequence[tuple[Message, ...]], beginnings: Sequence[_Beginning]
+) -> Tensor:
+    """By how many nats each is likelier than its share, in the median; they sum to 0. -> (beginnings,)
 
     Not in the mean: where a student is sure, nats say little about how often it takes a label.
     """
     requests = [answer_request(task, one, can=student.can, max_tokens=0) for one in asked]
-    over = torch.tensor([reply.logprobs for reply in replies(student, requests)]) - shares  # (texts, labels)
+    logprobs = torch.tensor([reply.logprobs for reply in replies(student, requests)])  # (texts, labels)
+    places = [[task.labels.index(label) for label in one.labels] for one in beginnings]
+    together = torch.stack([logprobs[:, at].logsumexp(1) for at in places], 1)  # (texts, beginnings)
+    over = together - torch.tensor([one.log_share for one in beginnings])
     middle = (over - over.mean(1, keepdim=True)).quantile(0.5, dim=0)
     return middle - middle.mean()
 
 
 @torch.no_grad()
-def _shift(student: LocalModel, task: TaskSpec, asked: Sequence[tuple[Message, ...]], by: Tensor) -> None:
-    """Add to the logit of each label's first token, in nats, where an answer begins.
+def _shift(
+    student: LocalModel, asked: Sequence[tuple[Message, ...]], beginnings: Sequence[_Beginning], by: Tensor
+) -> None:
+    """Add to the logits of the tokens at which the labels part, in nats.
 
     Heads have no bias, but w·h grows by b on the average when b·h̄/|h̄|² is added to w, h̄ the mean of what the head
     reads. Other tokens' logits stay as they are.
     """
     prompts = [student.codec.prompt(one, max_tokens=student.context_tokens or None) for one in asked]
-    mean = head_inputs(student.model, student.codec, prompts).mean(0)  # (H,)
+    mean = head_inputs(student.model, student.codec, prompts, beginnings[0].before).mean(0)  # (H,)
     direction = mean / mean.square().sum()
-    shifts: dict[int, list[float]] = defaultdict(list)
-    for label, nats in zip(task.labels, by.tolist(), strict=True):
-        shifts[student.codec.completion(label)[0]].append(nats)
     weight = student.model.get_output_embeddings().weight
-    for token, of_labels in shifts.items():
-        weight[token] += (direction * (sum(of_labels) / len(of_labels))).to(weight.dtype)
+    for one, nats in zip(beginnings, by.tolist(), strict=True):
+        weight[one.token] += (direction * nats).to(weight.dtype)

@@ -43,14 +43,14 @@ def head_of(model: Any) -> Callable[[Tensor], Tensor]:
 
 
 @torch.no_grad()
-def head_inputs(model: Any, codec: Codec, prompts: Sequence[tuple[int, ...]]) -> Tensor:
-    """What the head reads where the answer to each prompt begins, in float32. -> (prompts, H)"""
+def head_inputs(model: Any, codec: Codec, prompts: Sequence[tuple[int, ...]], written: tuple[int, ...] = ()) -> Tensor:
+    """What the head reads after each prompt and the first tokens of the answer, in float32. -> (prompts, H)"""
     read: list[Tensor] = []
     for prompt in prompts:
-        batch = codec.collate([Row(prompt, (codec.end,))]).to(model.device)
+        batch = codec.collate([Row(prompt, (*written, codec.end))]).to(model.device)
 
         def keep(_: Any, args: tuple[Tensor, ...], counted: Tensor = batch.counted) -> tuple[Tensor, ...]:
-            read.append(args[0][counted].float())
+            read.append(args[0][counted][-1:].float())
             return (args[0][:, :0], *args[1:])
 
         with model.get_output_embeddings().register_forward_pre_hook(keep):

@@ -120,17 +120,20 @@ def open_file(data: DataFiles, path: str) -> BinaryIO:
 
 def ask(what: str, call: Callable[[], T], *, timeout_seconds: float) -> T:
     """What the call returns. Raises HubError when it fails, or does not end in time."""
-    return _ask_all(what, [call], timeout_seconds=timeout_seconds)[0]
+    return _ask_all(what, [call], timeout_seconds=timeout_seconds, may_be_busy=True)[0]
 
 
-def _ask_all(what: str, calls: Sequence[Callable[[], T]], *, timeout_seconds: float) -> list[T]:
+def _ask_all(
+    what: str, calls: Sequence[Callable[[], T]], *, timeout_seconds: float, may_be_busy: bool = False
+) -> list[T]:
+    """What the calls return. A Hub that `may_be_busy` is asked all the same: its client waits and tries again."""
     import huggingface_hub.hf_api  # noqa: F401 - now, so that loading it does not count as the Hub's time
     from huggingface_hub import constants, errors
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of the HTTP client that it was built on
 
     end = time.monotonic() + timeout_seconds
     try:
-        within(timeout_seconds, [_knock])
+        within(timeout_seconds, [partial(_knock, may_be_busy)])
         return within(max(0.0, end - time.monotonic()), calls)
     except errors.GatedRepoError as error:
         folder = "" if "/api/models/" in str(error) else "datasets/"
@@ -157,7 +160,7 @@ def _ask_all(what: str, calls: Sequence[Callable[[], T]], *, timeout_seconds: fl
         ) from error
 
 
-def _knock() -> bool:
+def _knock(may_be_busy: bool = False) -> bool:
     """Whether the Hub welcomes a request, made once. Raises what the HTTP client raises when the Hub is away or busy.
 
     Whoever asks such a Hub for a list would leave threads behind that try again, and say so, for half a minute.
@@ -166,7 +169,8 @@ def _knock() -> bool:
 
     url = f"{_endpoint() or constants.ENDPOINT}/api/models"
     response = get_session().get(url, params={"limit": 1}, timeout=KNOCK_SECONDS)
-    if response.is_server_error or response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+    is_busy = response.is_server_error or response.status_code == HTTPStatus.TOO_MANY_REQUESTS
+    if is_busy and not may_be_busy:
         response.raise_for_status()
     return bool(response.is_success)
 

@@ -35,7 +35,7 @@ def test_the_labels_are_as_likely_as_they_are_frequent(base):
     texts = neutral_texts(ROWS, codec, seed=0)
     before = margins(model, codec, TASK, texts).quantile(0.5)
     leaning = calibrate(model, codec, TASK, ROWS, seed=0)
-    assert leaning["positive"] - leaning["negative"] == pytest.approx(float(before), abs=1e-4)
+    assert leaning["positive"] - leaning["negative"] == pytest.approx(float(before), abs=2 * CLOSE_ENOUGH_NATS)
     assert abs(float(margins(model, codec, TASK, texts).quantile(0.5))) < 2 * CLOSE_ENOUGH_NATS
     uneven = rows(*[("a good film", "positive")] * 29, *[("a bad film", "negative")] * 9)
     calibrate(model, codec, TASK, uneven, seed=0)
@@ -69,15 +69,52 @@ def test_only_the_labels_first_tokens_are_moved(tiny_decoder):
     assert sorted(moved) == sorted(codec.completion(label)[0] for label in TASK.labels)
 
 
-def test_labels_that_begin_alike_move_together(tiny_decoder):
-    """Of "a positive" and "a negative" nothing can be told by the first token, but of both together."""
-    task = TASK.model_copy(update={"labels": ("a positive", "a negative", "positive")})
-    taught = rows(("the film", "a positive"), ("is", "a negative"), ("bad", "positive"))
+def together(model, codec, task, texts, labels) -> float:
+    """The median of the log odds of these labels together against all others."""
+    student = LocalModel(model, codec, name="student")
+    asked = [
+        answer_request(task, (Message(role="user", content=text),), can=student.can, max_tokens=4) for text in texts
+    ]
+    found = torch.tensor([reply.logprobs for reply in replies(student, asked)])
+    mine = torch.tensor([label in labels for label in task.labels])
+    return float((found[:, mine].logsumexp(1) - found[:, ~mine].logsumexp(1)).quantile(0.5))
+
+
+def test_labels_that_begin_alike_are_as_likely_together_as_their_rows_are(tiny_decoder):
+    task = TASK.model_copy(update={"labels": ("a positive", "a negative", "the film")})
+    taught = rows(("the film", "a positive"), ("is", "a negative"), ("bad", "the film"), ("good", "the film"))
     model, codec = load(tiny_decoder, precision="float32")
     calibrate(model, codec, task, taught, seed=0)
-    left = calibrate(model, codec, task, taught, seed=0)
-    assert left["a positive"] + left["a negative"] == pytest.approx(0, abs=2 * CLOSE_ENOUGH_NATS)
-    assert left["positive"] == pytest.approx(0, abs=CLOSE_ENOUGH_NATS)
+    texts = neutral_texts(taught, codec, seed=0)
+    assert together(model, codec, task, texts, {"a positive", "a negative"}) == pytest.approx(0, abs=0.1)
+
+
+def test_labels_part_where_their_tokens_differ_first(base):
+    """All begin with "a": there is nothing to shift at the first token."""
+    task = TASK.model_copy(update={"labels": ("a good", "a bad")})
+    taught = rows(*[("the film", "a good")] * 4, *[("is", "a bad")] * 4)
+    model, codec = load(base, precision="float32")
+    calibrate(model, codec, task, rows(*[("the film", "a good")] * 9, ("is", "a bad")), seed=0)
+    leaning = calibrate(model, codec, task, taught, seed=0)
+    assert leaning["a good"] - leaning["a bad"] > 1.5  # log 9 at least in part: what was left over counts too
+    assert together(model, codec, task, neutral_texts(taught, codec, 0), {"a good"}) == pytest.approx(0, abs=0.1)
+    assert calibrate(model, codec, task, taught, seed=0) == {}  # nothing leans any more, and nothing is said
+
+
+def test_a_label_without_rows_is_not_made_likelier(tiny_decoder):
+    task = TASK.model_copy(update={"labels": ("positive", "negative", "the film")})
+    model, codec = load(tiny_decoder, precision="float32")
+    before = model.get_output_embeddings().weight[codec.completion("the film")[0]].clone()
+    assert set(calibrate(model, codec, task, ROWS, seed=0)) == {"positive", "negative"}
+    assert torch.equal(model.get_output_embeddings().weight[codec.completion("the film")[0]], before)
+
+
+def test_a_model_that_scales_its_logits_is_shifted_all_the_same(tiny_decoder):
+    model, codec = load(tiny_decoder, precision="float32")
+    head = model.get_output_embeddings()
+    head.register_forward_hook(lambda _, __, logits: logits / 4)
+    calibrate(model, codec, TASK, ROWS, seed=0)
+    assert abs(float(margins(model, codec, TASK, neutral_texts(ROWS, codec, 0)).quantile(0.5))) < 2 * CLOSE_ENOUGH_NATS
 
 
 def test_what_the_head_reads_gives_the_models_logits(base):

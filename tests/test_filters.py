@@ -306,6 +306,17 @@ def test_a_row_gets_the_label_that_the_teacher_is_sure_of():
     assert all(one.output == max(one.probabilities, key=one.probabilities.get) for one in judged[:4])
 
 
+def test_a_row_with_a_rationale_gets_no_other_label():
+    """The rationale argues for the label that it was written with."""
+    teacher = Scripted([[-0.1, -3.0], [-3.0, -0.1], [-3.0, -0.1], [-0.1, -3.0]])
+    candidates = [row("a", "good"), row("b", "bad"), row("c", "good"), row("d", "bad")]
+    candidates[2] = candidates[2].model_copy(update={"rationale": "it is praised", "confidence": 1.0})
+    candidates[3] = candidates[3].model_copy(update={"confidence": 1.0})
+    judged = relabel.sift(candidates, sieve(REVIEWS, teacher=teacher))
+    assert [reason(one) for one in judged] == ["kept", "kept", "teacher disagrees", "kept"]
+    assert (judged[3].output, judged[3].confidence) == ("good", None)
+
+
 def test_of_many_labels_the_likeliest_has_to_stand_out_from_the_next():
     task = REVIEWS.model_copy(update={"labels": tuple("abcd")})
     shares = ([0.31, 0.09, 0.3, 0.3], [0.1, 0.5, 0.2, 0.2], [0.2, 0.2, 0.5, 0.1], [0.2, 0.2, 0.1, 0.5])

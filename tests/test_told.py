@@ -115,7 +115,7 @@ def test_the_loss_is_the_divergence_with_all_that_is_not_told_as_one_token(
             return torch.cat([p[known], (1 - p[known].sum()).view(1)]).log()[None]
 
         expected += forward_kl(merged(student_logits[place]), merged(teacher_log_p[place])).item()
-    assert word_kd.loss(model, codec.collate([row]), at).item() == pytest.approx(expected, rel=1e-4)
+    assert word_kd.loss(model, codec.collate([row]), at).item() == pytest.approx(expected, rel=1e-3)
 
 
 def test_an_end_may_be_told_as_markup_or_as_nothing(

@@ -72,4 +72,4 @@ def test_two_processes_learn_as_one_does(learned, name, architecture):
     assert first["losses"] == pytest.approx(alone["losses"], rel=1e-4)
     for ours, theirs in zip(first["history"], alone["history"], strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4)
-    assert largest_difference(learned[name, architecture]) < 1e-4
+    assert largest_difference(learned[name, architecture]) < 5e-4  # AdamW makes steps of rounding where gradients are 0

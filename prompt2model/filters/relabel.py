@@ -29,6 +29,8 @@ def _labelled(row: Example, fresh: dict[str, float] | Dropped) -> Example | Drop
     if isinstance(fresh, Dropped):
         return fresh
     label, next_best = sorted(fresh, key=fresh.__getitem__, reverse=True)[:2]
-    if label != row.output and fresh[label] < SURE * fresh[next_best]:
+    if label == row.output:
+        return row.model_copy(update={"probabilities": fresh})
+    if row.rationale or fresh[label] < SURE * fresh[next_best]:  # a rationale argues for the label that it came with
         return disagreed(row, label)
-    return row.model_copy(update={"output": label, "probabilities": fresh})
+    return row.model_copy(update={"output": label, "probabilities": fresh, "confidence": None})

@@ -117,7 +117,7 @@ def _generation_config(student: Student, splits: Splits) -> dict[str, Any]:
         "eos_token_id": end,
         "pad_token_id": next(id for id in (kept.get("pad_token_id"), tokenizer.pad_token_id, end) if id is not None),
         "do_sample": False,
-        "max_new_tokens": min(max(2 * longest, FEWEST_NEW_TOKENS), MOST_NEW_TOKENS),
+        "max_new_tokens": max(min(max(2 * longest, FEWEST_NEW_TOKENS), MOST_NEW_TOKENS), student.longest_tokens),
     }
 
 

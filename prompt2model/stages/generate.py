@@ -244,15 +244,15 @@ def _statement(harvest: _Harvest) -> str:
         if harvest.is_dry
         else f"{harvest.most_asked} candidates were the limit (generate.over_generate)"
     )
-    return f"Stopped before {count} rows: {why}. {what}; {_main_reason(harvest)}."
+    return f"Stopped before {count} rows: {why}. {what}{_lacking(harvest)}; {_main_reason(harvest)}."
 
 
 def _lacking(harvest: _Harvest) -> str:
     """The labels of which less than half of their share was to be had, with how many there are."""
     of_label = Counter(_label(row, harvest.task) for row in harvest.kept)
-    share = len(harvest.kept) / max(len(harvest.task.labels), 1)
+    share = len(harvest.kept) // max(len(harvest.task.labels), 1)
     few = [f"{of_label[label]} of {label!r}" for label in harvest.task.labels if 2 * of_label[label] < share]
-    return f", but of some labels too few could be had: {', '.join(few)}" if few else ""
+    return f", but of some labels too few: {', '.join(few)}" if few else ""
 
 
 def _main_reason(harvest: _Harvest) -> str:
