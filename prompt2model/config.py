@@ -185,7 +185,7 @@ class TrainConfig(Settings):
     )
     calibrate: Literal["auto", "always", "never"] = Field(
         "auto",
-        description="Whether a leaning to some is taken away where labels come at once; auto: after written rows.",
+        description="Take away a classifier's leaning to some labels; auto does it after rows that a teacher wrote.",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Arithmetic of the forward pass; auto measures which is faster here."

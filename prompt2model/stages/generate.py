@@ -101,7 +101,7 @@ def round_size(config: GenerateConfig, *, is_local: bool) -> int:
         raise ConfigError(
             f"generate.anneal_from is {config.anneal_from:g}, and there is no second round to change the temperature "
             f"in: {size} candidates are asked for at a time, and {config.count} rows are wanted.",
-            hint=f"--set generate.round_size={ceil(config.count / ROUNDS_OF_MANY)}, without --batch.",
+            hint=f"--set generate.round_size={ceil(config.count / ROUNDS_OF_MANY)}, without --batch; or anneal_from=0.",
         )
     return size
 
