@@ -1,10 +1,10 @@
 """A trained classifier's leaning to some of its labels, and how it is taken away.
 
 A student of written rows meets texts full of words that no row has, and what it is unsure of it calls by one label more
-than by another: by the one whose rows were the more varied. The leaning shows where the input says nothing, on words
-drawn at random: contextual calibration, Zhao et al., 2021, https://arxiv.org/abs/2102.09690, with random words as in
-Fei et al., 2023, https://arxiv.org/abs/2305.19148. Of the rows' own words, as the latter take, too little of it shows.
-Here it goes into the weights, so that every program that runs the model answers the same.
+than by another. The leaning shows where the input says nothing, on words drawn at random: contextual calibration, Zhao
+et al., 2021, https://arxiv.org/abs/2102.09690, with random words as in Fei et al., 2023,
+https://arxiv.org/abs/2305.19148. Of the rows' own words, as the latter take, too little of it shows. Here it goes into
+the weights, so that every program that runs the model answers the same.
 """
 
 from collections import Counter, defaultdict

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatch
 from functools import partial
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, cast
 
 from pydantic import Field
@@ -55,9 +54,10 @@ class DataFiles(Record):
 def is_reachable(timeout_seconds: float = 2) -> bool:
     """Whether the Hub answers in time. Never raises."""
     try:
-        return ask("models", _knock, timeout_seconds=timeout_seconds)
+        _ask_all("models", [], timeout_seconds=timeout_seconds)
     except HubError:
         return False
+    return True
 
 
 def list_models(query: str, *, limit: int = 50, max_parameters: int = 0, timeout_seconds: float = 3) -> list[ModelCard]:
@@ -160,8 +160,8 @@ def _ask_all(
         ) from error
 
 
-def _knock(may_be_busy: bool = False) -> bool:
-    """Whether the Hub welcomes a request, made once. Raises what the HTTP client raises when the Hub is away or busy.
+def _knock(may_be_busy: bool) -> None:
+    """One request, made once. Raises what the HTTP client raises when the Hub is away, or busy and must not be.
 
     Whoever asks such a Hub for a list would leave threads behind that try again, and say so, for half a minute.
     """
@@ -169,10 +169,8 @@ def _knock(may_be_busy: bool = False) -> bool:
 
     url = f"{_endpoint() or constants.ENDPOINT}/api/models"
     response = get_session().get(url, params={"limit": 1}, timeout=KNOCK_SECONDS)
-    is_busy = response.is_server_error or response.status_code == HTTPStatus.TOO_MANY_REQUESTS
-    if is_busy and not may_be_busy:
+    if not may_be_busy:
         response.raise_for_status()
-    return bool(response.is_success)
 
 
 def _api() -> "HfApi":

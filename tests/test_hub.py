@@ -149,6 +149,15 @@ def test_a_hub_that_is_busy_is_asked_once(server: Hub, status: int) -> None:
     assert len(server.asked) == 1
 
 
+def test_a_repository_of_a_hub_that_is_busy_for_a_moment_is_had(server: Hub) -> None:
+    server.add(Repo("a/model", files={MAIN: {"config.json": b"{}"}}))
+    server.failure = 503
+    recovers = threading.Timer(0.3, lambda: setattr(server, "failure", 0))
+    recovers.start()
+    assert hub.download_size("a/model", timeout_seconds=10) == 2
+    assert len(server.asked) > 2  # a knock, a refusal, and again
+
+
 def test_a_slow_hub_is_not_waited_for(server: Hub) -> None:
     server.delay_seconds = 30
     start = time.monotonic()

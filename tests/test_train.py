@@ -231,6 +231,25 @@ def test_half_an_epoch_is_half_the_steps(tiny_decoder, tmp_path):
 # The best is kept
 
 
+def taught_by(kind: str, rows: tuple[Example, ...]) -> tuple[Example, ...]:
+    return tuple(row.model_copy(update={"source": Source(kind=kind, name="x")}) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("kind", "calibrate", "is_shifted"),
+    [("teacher", "auto", True), ("data", "auto", False), ("teacher", "never", False), ("data", "always", True)],
+)
+@pytest.mark.parametrize("lora_rank", [0, 8])
+def test_after_written_rows_the_leaning_to_some_labels_is_taken_away(
+    base, tmp_path, kind, calibrate, is_shifted, lora_rank
+):
+    rows = Splits(train=taught_by(kind, films(16)), validation=films(4, first=100))
+    as_learned = run(base, tmp_path / "never", rows, calibrate="never", epochs=1, lora_rank=lora_rank)
+    student = run(base, tmp_path / "student", rows, calibrate=calibrate, epochs=1, lora_rank=lora_rank)
+    assert same(weights(student.folder), weights(as_learned.folder)) != is_shifted
+    assert any("that was taken away" in note for note in student.notes) == is_shifted
+
+
 @pytest.mark.parametrize("lora_rank", [0, 8])
 def test_the_best_checkpoint_is_kept_not_the_last(schooled, tmp_path, lora_rank):
     rows = Splits(train=turned_pairs(), validation=pairs())  # the better it learns these, the worse it scores on those

@@ -86,11 +86,13 @@ def train(
     loop.run(supply, HeldOut(task, splits.validation, held_out, thought), save_every_seconds)
     name = base if is_own else teacher.name if teacher else ""
     also = {"answer_after": task.answer_after, "longest_tokens": longest, "dropped": prepared.dropped}
-    calm = partial(calibrate, task=task, rows=splits.train, seed=seed) if _leans(task, splits, config) else None
-    return _finish(loop, base, config.method, most_tokens(task, longest), calm, teacher=name, **also)
+    calibration = (
+        partial(calibrate, task=task, rows=splits.train, seed=seed) if _is_calibrated(task, splits, config) else None
+    )
+    return _finish(loop, base, config.method, most_tokens(task, longest), calibration, teacher=name, **also)
 
 
-def _leans(task: TaskSpec, splits: Splits, config: TrainConfig) -> bool:
+def _is_calibrated(task: TaskSpec, splits: Splits, config: TrainConfig) -> bool:
     """Whether to take the student's leaning away: after rows of a teacher; people's are like what it is asked later."""
     if not task.labels or task.answer_after or config.calibrate == "never":
         return False
@@ -251,11 +253,11 @@ def _own(model: Any) -> list[Tensor]:
 
 
 def _finish(
-    loop: Loop, base: str, method: str, most: int, calm: Callable[..., dict[str, float]] | None, **also: Any
+    loop: Loop, base: str, method: str, most: int, calibration: Callable[..., dict[str, float]] | None, **also: Any
 ) -> Student:
     """Write the best checkpoint as a plain transformers folder and forget what only a resumption needs.
 
-    `most` is how many tokens its answers may have; `calm` takes its leaning to some labels away and returns it.
+    `most` is how many tokens its answers may have; `calibration` takes its leaning to some labels away and returns it.
     """
     state, model = loop.state, loop.model
     trained = sum(parameter.numel() for parameter in _own(model) if parameter.requires_grad)
@@ -265,7 +267,7 @@ def _finish(
     if hasattr(model, "equipment"):
         del model.equipment
     model = merge(model).eval()
-    leaning = calm(model, loop.codec) if calm else {}  # the same in each process
+    leaning = calibration(model, loop.codec) if calibration else {}  # the same in each process
     loop.accelerator.wait_for_everyone()  # all have read what is removed here
     if loop.accelerator.is_main_process:
         save(model, loop.codec, loop.folder, most)
