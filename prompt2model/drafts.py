@@ -33,6 +33,9 @@ ENOUGH_WRITTEN = 24
 CHOSEN_FROM = 6
 """Written rows of which the least worn is shown."""
 
+MOST_SHOWN = 64
+"""Written rows, the first ones, among which those to show are chosen: copies of copies drift off the task."""
+
 USERS_SHOWN = 0.5
 """How often one of the user's rows stands before them all the same: it keeps the form from drifting away."""
 
@@ -181,7 +184,7 @@ def _draw_least_worn(rows: Sequence[Example], count: int, rng: Random) -> list[E
     What is shown in every prompt, and its descendants, pull all that is written towards one subject: of 400 film
     reviews that began with one about jokes, 57 % were about jokes, and 18 % when they were drawn like this.
     """
-    written = [row for row in rows if not row.is_real]
+    written = [row for row in rows if not row.is_real][:MOST_SHOWN]
     if len(written) < ENOUGH_WRITTEN:
         return _draw(rows, count, rng)
     users = [row for row in rows if row.is_real] if rng.random() < USERS_SHOWN else []

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from prompt2model.drafts import hint, read_draft, shown
+from prompt2model.drafts import MOST_SHOWN, hint, read_draft, shown
 from prompt2model.records import Dropped, Example, Message, Reply, Request, Source, TaskSpec
 
 PROMPT = Request(messages=(Message(role="user", content="Write one new input whose label is clearly billing."),))
@@ -124,6 +124,15 @@ def test_with_enough_written_rows_the_users_stand_first_about_half_of_the_time()
     assert all(len(few) == 2 and not few[1].is_real for few in drawn)
     assert 80 <= sum(few[0].is_real for few in drawn) <= 120
     assert [len(shown(pool, count, Random(1), "bug")) for count in (0, 1, 2)] == [0, 1, 1]
+
+
+def test_of_many_written_rows_the_first_are_shown():
+    written = [
+        row(f"a complaint of the month number {place}", "bug", kind="teacher") for place in range(3 * MOST_SHOWN)
+    ]
+    drawn = {one.input for seed in range(200) for one in shown(written, 4, Random(seed), "bug")}
+    assert drawn <= {one.input for one in written[:MOST_SHOWN]}
+    assert len(drawn) > MOST_SHOWN / 2
 
 
 def test_without_a_label_the_users_rows_are_shown_however_many_are_written():
