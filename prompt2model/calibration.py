@@ -32,27 +32,32 @@ LETTERS = 3
 TIMES = 5
 """A shift is exact where logits are linear in what the head reads: others come close step by step."""
 CLOSE_ENOUGH_NATS = 0.05
+MOST_NATS = 1.5
+"""Taken away between two labels at most: real texts seldom lean as far as words that say nothing may."""
 
 
 def calibrate(model: Any, codec: Codec, task: TaskSpec, rows: Sequence[Example], *, seed: int) -> dict[str, float]:
     """Shift the model's head so that on neutral texts the labels are as likely as they are frequent in the rows.
 
-    Returns by how many nats each label has become less likely, on that scale; nothing where none leaned. Labels go
-    together that part from others at the same token; those without a row stay as they are. The model is one of its own
-    weights, no adapters, in evaluation mode.
+    Of a leaning above MOST_NATS as much is taken away. Returns by how many nats each label has become less likely;
+    nothing where none leaned. Labels go together that part from others at the same token; those without a row stay as
+    they are. The model is one of its own weights, no adapters, in evaluation mode.
     """
     asked = [(Message(role="user", content=text),) for text in neutral_texts(rows, codec, seed)]
     student, beginnings = LocalModel(model, codec, name="student"), _beginnings(codec, task, rows)
     if len(beginnings) < 2:
         return {}
     found = leaning = _leaning(student, task, asked, beginnings)
+    widest = float(found.max() - found.min())
+    left = found * (1 - MOST_NATS / max(widest, MOST_NATS))
     gain = 1.0
     for _ in range(TIMES):
-        if leaning.abs().max() < CLOSE_ENOUGH_NATS:
+        missing = leaning - left
+        if missing.abs().max() < CLOSE_ENOUGH_NATS:
             break
-        _shift(student, asked, beginnings, -leaning / gain)
+        _shift(student, asked, beginnings, -missing / gain)
         before, leaning = leaning, _leaning(student, task, asked, beginnings)
-        response = float((before - leaning) @ before / before.square().sum())  # below 1 where the model scales logits
+        response = float((before - leaning) @ missing / missing.square().sum())  # below 1 where logits are scaled
         gain *= max(response, 0.1)
     gone = (found - leaning).tolist()
     moved = {label: gone[place] for place, one in enumerate(beginnings) for label in one.labels}

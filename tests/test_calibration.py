@@ -4,7 +4,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-from prompt2model.calibration import CLOSE_ENOUGH_NATS, calibrate, neutral_texts
+from prompt2model import calibration
+from prompt2model.calibration import CLOSE_ENOUGH_NATS, MOST_NATS, calibrate, neutral_texts
 from prompt2model.heads import head_inputs
 from prompt2model.questions import answer_request
 from prompt2model.records import Example, Message, Source, TaskSpec
@@ -80,6 +81,28 @@ def together(model, codec, task, texts, labels) -> float:
     return float((found[:, mine].logsumexp(1) - found[:, ~mine].logsumexp(1)).quantile(0.5))
 
 
+def test_no_more_than_so_much_is_taken_away(base, monkeypatch):
+    model, codec = load(base, precision="float32")
+    texts = neutral_texts(ROWS, codec, seed=0)
+    calibrate(model, codec, TASK, ROWS, seed=0)
+    uneven = rows(*[("a good film", "positive")] * 19, ("a bad film", "negative"))
+    monkeypatch.setattr(calibration, "MOST_NATS", 100.0)
+    calibrate(model, codec, TASK, uneven, seed=0)
+    monkeypatch.undo()
+    before = float(margins(model, codec, TASK, texts).quantile(0.5))
+    assert before > MOST_NATS + 0.5
+    leaning = calibrate(model, codec, TASK, ROWS, seed=0)
+    after = float(margins(model, codec, TASK, texts).quantile(0.5))
+    assert before - after == pytest.approx(MOST_NATS, abs=3 * CLOSE_ENOUGH_NATS)
+    assert leaning["positive"] - leaning["negative"] == pytest.approx(MOST_NATS, abs=2 * CLOSE_ENOUGH_NATS)
+
+
+@pytest.fixture
+def unbounded(monkeypatch):
+    monkeypatch.setattr(calibration, "MOST_NATS", 100.0)
+
+
+@pytest.mark.usefixtures("unbounded")
 def test_labels_that_begin_alike_are_as_likely_together_as_their_rows_are(tiny_decoder):
     task = TASK.model_copy(update={"labels": ("a positive", "a negative", "the film")})
     taught = rows(("the film", "a positive"), ("is", "a negative"), ("bad", "the film"), ("good", "the film"))
@@ -89,6 +112,7 @@ def test_labels_that_begin_alike_are_as_likely_together_as_their_rows_are(tiny_d
     assert together(model, codec, task, texts, {"a positive", "a negative"}) == pytest.approx(0, abs=0.1)
 
 
+@pytest.mark.usefixtures("unbounded")
 def test_labels_part_where_their_tokens_differ_first(base):
     """All begin with "a": there is nothing to shift at the first token."""
     task = TASK.model_copy(update={"labels": ("a good", "a bad")})

@@ -303,6 +303,6 @@ def _notes(loop: Loop, leaning: dict[str, float]) -> tuple[str, ...]:
     if leaning:
         label = max(leaning, key=leaning.__getitem__)
         notes.append(
-            f"On words drawn at random it leaned to {label!r} by {leaning[label]:.1f} nats; that was taken away."
+            f"On words drawn at random it leaned to {label!r}; {leaning[label]:.1f} nats of that were taken away."
         )
     return tuple(notes)
