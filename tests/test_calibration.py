@@ -31,6 +31,12 @@ def margins(model, codec, task, texts) -> torch.Tensor:
     return torch.tensor([reply.logprobs[0] - reply.logprobs[1] for reply in replies(student, asked)])
 
 
+@pytest.fixture
+def unbounded(monkeypatch):
+    monkeypatch.setattr(calibration, "MOST_NATS", 100.0)
+
+
+@pytest.mark.usefixtures("unbounded")
 def test_the_labels_are_as_likely_as_they_are_frequent(base):
     model, codec = load(base, precision="float32")
     texts = neutral_texts(ROWS, codec, seed=0)
@@ -95,11 +101,6 @@ def test_no_more_than_so_much_is_taken_away(base, monkeypatch):
     after = float(margins(model, codec, TASK, texts).quantile(0.5))
     assert before - after == pytest.approx(MOST_NATS, abs=3 * CLOSE_ENOUGH_NATS)
     assert leaning["positive"] - leaning["negative"] == pytest.approx(MOST_NATS, abs=2 * CLOSE_ENOUGH_NATS)
-
-
-@pytest.fixture
-def unbounded(monkeypatch):
-    monkeypatch.setattr(calibration, "MOST_NATS", 100.0)
 
 
 @pytest.mark.usefixtures("unbounded")
