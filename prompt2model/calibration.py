@@ -33,7 +33,7 @@ TIMES = 5
 """A shift is exact where logits are linear in what the head reads: others come close step by step."""
 CLOSE_ENOUGH_NATS = 0.05
 MOST_NATS = 1.0
-"""Taken away between two labels at most: real texts seldom lean as far as words that say nothing may."""
+"""Taken away between two labels at most: what random words show beyond that misled as often as it helped."""
 
 
 def calibrate(model: Any, codec: Codec, task: TaskSpec, rows: Sequence[Example], *, seed: int) -> dict[str, float]:
@@ -49,15 +49,15 @@ def calibrate(model: Any, codec: Codec, task: TaskSpec, rows: Sequence[Example],
         return {}
     found = leaning = _leaning(student, task, asked, beginnings)
     widest = float(found.max() - found.min())
-    left = found * (1 - MOST_NATS / max(widest, MOST_NATS))
+    stays = found * (1 - MOST_NATS / max(widest, MOST_NATS))
     gain = 1.0
     for _ in range(TIMES):
-        missing = leaning - left
-        if missing.abs().max() < CLOSE_ENOUGH_NATS:
+        excess = leaning - stays
+        if excess.abs().max() < CLOSE_ENOUGH_NATS:
             break
-        _shift(student, asked, beginnings, -missing / gain)
+        _shift(student, asked, beginnings, -excess / gain)
         before, leaning = leaning, _leaning(student, task, asked, beginnings)
-        response = float((before - leaning) @ missing / missing.square().sum())  # below 1 where logits are scaled
+        response = float((before - leaning) @ excess / excess.square().sum())  # below 1 where logits are scaled
         gain *= max(response, 0.1)
     gone = (found - leaning).tolist()
     moved = {label: gone[place] for place, one in enumerate(beginnings) for label in one.labels}
