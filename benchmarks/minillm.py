@@ -185,7 +185,7 @@ def judged(student: LocalModel, teacher: LocalModel, rows: Sequence[Row]) -> Jud
     def judge(places: list[int]) -> tuple[Tensor, ...]:
         return _judged(student, teacher, [rows[place] for place in places])
 
-    for places, made in in_batches([len(row) for row in rows], 8, 1024, judge):
+    for places, made in in_batches([len(row) for row in rows], 8, judge, max_tokens=1024):
         found |= zip(places, made, strict=True)
     return Judged(rows, [found[place] for place in range(len(rows))])
 

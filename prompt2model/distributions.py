@@ -28,7 +28,7 @@ from prompt2model.heads import ending
 from prompt2model.home import home
 from prompt2model.losses import sampled_forward_kl, top_k_forward_kl
 from prompt2model.memory import in_batches
-from prompt2model.student import MAX_PADDED_TOKENS, LocalModel
+from prompt2model.student import LocalModel
 
 PART_ROWS = 512
 """Rows in a file: what a killed process loses at most."""
@@ -99,7 +99,7 @@ def _make(
     def computed(batch: list[int]) -> dict[str, Tensor]:
         return _computed([seen[index] for index in batch], teacher, codec, recipe)
 
-    batches = in_batches([len(row) for _, row in seen], teacher.batch_rows, MAX_PADDED_TOKENS, computed)
+    batches = in_batches([len(row) for _, row in seen], teacher.batch_rows, computed)
     with progress.task("asking the teacher for distributions", total=len(seen)) as advance:
         while part := list(islice(batches, max(1, PART_ROWS // teacher.batch_rows))):
             tensors: dict[str, Tensor] = {}

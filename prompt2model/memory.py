@@ -14,9 +14,12 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-MOST_TOKENS = 2048
-"""On a processor larger micro-batches are no faster: the matrices are wide enough."""
-MOST_TOKENS_GPU = 16384
+LEARNED_AT_ONCE = {"cpu": 2048, "cuda": 16384}
+"""Most tokens of a micro-batch. On a processor larger ones are no faster: the matrices are wide enough."""
+READ_AT_ONCE = {"cpu": 8192, "cuda": 65536}
+"""Padded tokens of a batch that is answered or judged: bounds the memory of activations, not of weights."""
+ANSWERED_AT_ONCE = {"cpu": 32, "cuda": 256}
+"""Rows of such a batch. On a GPU a step of writing takes hardly longer for many rows than for one."""
 FEWEST_TOKENS = 64
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 """What torch's allocators say; the processor's raises a plain RuntimeError."""
@@ -26,7 +29,7 @@ class MicroBatches:
     """Cuts the rows of an optimiser step into parts that fit; remembers what did not."""
 
     def __init__(self, model: Any) -> None:
-        most = MOST_TOKENS_GPU if torch.cuda.is_available() else MOST_TOKENS
+        most = LEARNED_AT_ONCE[_here()]
         self.tokens = max(256, min(most, _power_of_two(_free_bytes() // 2 // _activation_bytes(model.config))))
         """Most tokens of a micro-batch, padding included: a power of two, lest it change with every free byte."""
 
@@ -54,13 +57,15 @@ class MicroBatches:
 
 
 def in_batches(
-    lengths: Sequence[int], max_rows: int, max_tokens: int, work: Callable[[list[int]], T]
+    lengths: Sequence[int], max_rows: int, work: Callable[[list[int]], T], *, max_tokens: int = 0
 ) -> Iterator[tuple[list[int], T]]:
     """Indices in batches of similar length, longest first, each with what `work` makes of it.
 
-    A batch is at most `max_rows` rows and `max_tokens` padded tokens; a longer row stands alone. Where memory runs out,
-    this batch and those after it hold half the rows. Raises RunError when one row alone is too much.
+    A batch is at most `max_rows` rows and `max_tokens` padded tokens (0: READ_AT_ONCE); a longer row stands alone.
+    Where memory runs out, this batch and those after it hold half the rows. Raises RunError when one row alone is too
+    much.
     """
+    max_tokens = max_tokens or READ_AT_ONCE[_here()]
     left = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     while left:
         batch = left[: max(1, min(max_rows, max_tokens // max(1, lengths[left[0]])))]
@@ -71,6 +76,11 @@ def in_batches(
         else:
             yield batch, made
             left = left[len(batch) :]
+
+
+def answered_at_once() -> int:
+    """Rows that a model on this machine answers at a time, unless something else is asked for."""
+    return ANSWERED_AT_ONCE[_here()]
 
 
 def ran_out(error: RuntimeError) -> bool:
@@ -102,6 +112,10 @@ def _activation_bytes(config: Any) -> int:
     inner = getattr(text, "intermediate_size", None) or getattr(text, "d_ff", None) or 4 * text.hidden_size
     layers = text.num_hidden_layers * (2 if config.is_encoder_decoder else 1)
     return int(layers * (16 * text.hidden_size + 4 * inner) * 4)
+
+
+def _here() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _free_bytes() -> int:

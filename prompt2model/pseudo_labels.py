@@ -14,7 +14,6 @@ from prompt2model.decoding import likelihoods
 from prompt2model.errors import ConfigError, DataError
 from prompt2model.memory import in_batches
 from prompt2model.records import Example, Source, TaskSpec
-from prompt2model.student import MAX_PADDED_TOKENS
 from prompt2model.tables import read_table
 
 MAX_INPUTS = 1_000_000
@@ -74,7 +73,7 @@ def label_probabilities(
         return found
 
     lengths = [len(lessons[place][0].prompt) for place in asked]
-    for batch, tables in in_batches(lengths, batch_rows, MAX_PADDED_TOKENS, judged):
+    for batch, tables in in_batches(lengths, batch_rows, judged):
         yield from zip([asked[index] for index in batch], tables, strict=True)
 
 

@@ -15,7 +15,7 @@ from prompt2model import progress
 from prompt2model.batches import Row
 from prompt2model.decoding import Speaks, State, Writing, fill
 from prompt2model.memory import in_batches
-from prompt2model.student import MAX_PADDED_TOKENS, LocalModel
+from prompt2model.student import LocalModel
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def sampled(
 
     texts: dict[int, Writing] = {}
     with progress.task("rolling out", total=len(rows)) as advance:
-        for places, drawn in in_batches(longest, student.batch_rows, MAX_PADDED_TOKENS, draw):
+        for places, drawn in in_batches(longest, student.batch_rows, draw):
             texts.update(zip(places, drawn, strict=True))
             advance(len(places))
     _tell(list(texts.values()))

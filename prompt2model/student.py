@@ -26,13 +26,10 @@ from prompt2model.batches import Codec
 from prompt2model.beams import search
 from prompt2model.decoding import Writing, likelihoods, write
 from prompt2model.errors import RunError, WeightsError
-from prompt2model.memory import in_batches
+from prompt2model.memory import answered_at_once, in_batches
 from prompt2model.records import Architecture, Reply, Request
 
 log = logging.getLogger(__name__)
-
-MAX_PADDED_TOKENS = 8192
-"""Largest prompt batch, in tokens: bounds the memory of activations, not of weights."""
 
 WRITERS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 """Ends of the names of classes whose weights include a trained head."""
@@ -44,10 +41,10 @@ class LocalModel:
     can = frozenset({"text", "logprobs", "logits", "beams"})
     is_local = True
 
-    def __init__(self, model: Any, codec: Codec, *, name: str, identity: str = "", batch_rows: int = 32) -> None:
+    def __init__(self, model: Any, codec: Codec, *, name: str, identity: str = "", batch_rows: int = 0) -> None:
         self.model, self.codec = model, codec
         self.name, self.identity = name, identity or name
-        self.batch_rows = batch_rows
+        self.batch_rows = batch_rows or answered_at_once()
         self.context_tokens = int(getattr(model.config.get_text_config(), "max_position_embeddings", 0) or 0)
 
     def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
@@ -69,7 +66,7 @@ class LocalModel:
             return answer([asked[i][1] for i in batch], [prompts[i] for i in batch])
 
         lengths = [len(prompt) for prompt in prompts]
-        for batch, replies in in_batches(lengths, max(1, self.batch_rows // beams), MAX_PADDED_TOKENS, answered):
+        for batch, replies in in_batches(lengths, max(1, self.batch_rows // beams), answered):
             yield [(asked[i][0], reply) for i, reply in zip(batch, replies, strict=True)]
 
     def _prompt(self, request: Request, new_tokens: int) -> tuple[int, ...]:
@@ -169,7 +166,7 @@ def _check_it_writes(config: Any, folder: Path) -> None:
         )
 
 
-def open_model(name: str, *, precision: str = "auto", batch_rows: int = 32) -> LocalModel:
+def open_model(name: str, *, precision: str = "auto", batch_rows: int = 0) -> LocalModel:
     """A model by Hub id or folder, fetched if it is not at hand, ready to answer. Raises WeightsError."""
     folder = weights.fetch(name)
     model, codec = load(folder, precision=precision)

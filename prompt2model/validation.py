@@ -58,6 +58,6 @@ def mean_loss(
     def computed(places: list[int]) -> Tensor:
         return loss(codec.collate([mine[place] for place in places]).to(accelerator.device)).float()
 
-    parts = in_batches(list(map(len, mine)), len(mine), max_tokens, computed)
+    parts = in_batches(list(map(len, mine)), len(mine), computed, max_tokens=max_tokens)
     total = sum((part for _, part in parts), torch.zeros((), device=accelerator.device))
     return float(accelerator.reduce(total, "sum"))

@@ -18,7 +18,7 @@ def batches(lengths: list[int], max_rows: int = 32, most: int = 1000, error: Exc
             raise error
         return list(batch)
 
-    found = list(in_batches(lengths, max_rows, 2048, work))
+    found = list(in_batches(lengths, max_rows, work, max_tokens=2048))
     assert all(batch == made for batch, made in found)
     return [batch for batch, _ in found]
 

@@ -193,7 +193,7 @@ def test_bfloat16_weights_learn_through_their_masters(tiny_decoder, tmp_path):
 
 def test_small_micro_batches_give_the_same_losses_as_large_ones(base, tmp_path, monkeypatch):
     large = run(base, tmp_path / "large", batch_rows=40)
-    monkeypatch.setattr(memory, "MOST_TOKENS", 256)
+    monkeypatch.setattr(memory, "LEARNED_AT_ONCE", {"cpu": 256, "cuda": 256})
     small = run(base, tmp_path / "small", batch_rows=40)
     assert small.losses == pytest.approx(large.losses, rel=1e-4)
 
@@ -389,7 +389,7 @@ def test_when_memory_runs_out_smaller_micro_batches_give_the_same_result(base, t
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 GB")
         return whole_loss(model, batch, course)
 
-    monkeypatch.setattr(memory, "MOST_TOKENS", 1024)
+    monkeypatch.setattr(memory, "LEARNED_AT_ONCE", {"cpu": 1024, "cuda": 1024})
     monkeypatch.setattr(seqkd, "loss", loss)
     pressed = run(base, tmp_path / "pressed", batch_rows=40)
     assert left == [0]

@@ -21,7 +21,7 @@ TASK = TaskSpec(
     instruction="Is the film good?", kind="classification", labels=("positive", "negative"), metric="accuracy"
 )
 SOURCE = Source(kind="data", name="films.csv")
-USUAL_TOKENS = memory.MOST_TOKENS
+USUAL_TOKENS = dict(memory.LEARNED_AT_ONCE)
 
 
 def films(count: int, first: int = 0, *, reasoned: bool = False) -> tuple[Example, ...]:
@@ -37,7 +37,8 @@ def films(count: int, first: int = 0, *, reasoned: bool = False) -> tuple[Exampl
 
 def main(base: str, folder: Path, settings: dict[str, Any]) -> None:
     seconds = settings.pop("save_every_seconds", 90.0)
-    memory.MOST_TOKENS = settings.pop("most_tokens", USUAL_TOKENS)
+    most = settings.pop("most_tokens", None)
+    memory.LEARNED_AT_ONCE = dict.fromkeys(USUAL_TOKENS, most) if most else USUAL_TOKENS
     reasoned = settings.pop("reasoned", False)
     splits = Splits(train=films(40, reasoned=reasoned), validation=films(9, first=100, reasoned=reasoned))
     teacher = open_model(settings.pop("teacher"), precision="float32") if "teacher" in settings else None

@@ -31,7 +31,7 @@ from prompt2model.memory import in_batches
 from prompt2model.methods import plainly
 from prompt2model.pseudo_labels import OfInputs, check_has_labels, label_probabilities, with_unlabelled
 from prompt2model.records import Example, TaskSpec
-from prompt2model.student import MAX_PADDED_TOKENS, LocalModel, twin
+from prompt2model.student import LocalModel, twin
 from prompt2model.supply import Block
 
 ARCHITECTURES = ("decoder", "encoder-decoder")
@@ -156,6 +156,6 @@ def _losses(student: LocalModel, labelled: Sequence[Row], course: Course) -> lis
         losses = -log_likelihoods(ending(student.model, batch), batch.targets, len(course.codec.tokenizer))
         return torch.split(losses.cpu(), [len(labelled[place].completion) for place in places])
 
-    for places, losses in in_batches(list(map(len, labelled)), student.batch_rows, MAX_PADDED_TOKENS, measured):
+    for places, losses in in_batches(list(map(len, labelled)), student.batch_rows, measured):
         found.update(zip(places, [one.clone() for one in losses], strict=True))
     return [found[place] for place in range(len(labelled))]

@@ -35,7 +35,7 @@ from prompt2model.passages import passage
 from prompt2model.policy import clipped, importance, to_come, whitened
 from prompt2model.records import Example
 from prompt2model.rollouts import sampled
-from prompt2model.student import MAX_PADDED_TOKENS, LocalModel
+from prompt2model.student import LocalModel
 from prompt2model.supply import Block
 
 ARCHITECTURES = ("decoder", "encoder-decoder")
@@ -130,7 +130,7 @@ def judged(student: LocalModel, answers: Sequence[Row], course: Course) -> list[
     def judge(places: list[int]) -> list[Row]:
         return _judged(student, [answers[place] for place in places], course)
 
-    for places, rows in in_batches(list(map(len, answers)), student.batch_rows, MAX_PADDED_TOKENS, judge):
+    for places, rows in in_batches(list(map(len, answers)), student.batch_rows, judge):
         found.update(zip(places, rows, strict=True))
     return [found[place] for place in range(len(answers))]
 
