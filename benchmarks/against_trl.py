@@ -4,12 +4,12 @@
     python benchmarks/against_trl.py [seqkd|word_kd|jsd|reverse_kl] [--rows N] [--sentences N] [--precision bfloat16]
 
 seqkd stands beside SFTTrainer; word_kd (the KL alone) and jsd (beta 0.5, given answers) beside GKDTrainer; reverse_kl
-beside MiniLLMTrainer, which versions after 1.14.2 no longer have, whose answers the student draws alone.
-The teacher is the base itself, its student every second layer of it. Each contender runs in a process of its own: the same rows in steps of eight, AdamW, the
-same rates, one epoch. In bfloat16 ours keeps float32 master weights, and TRL runs float32 weights under autocast
-(`bf16=True`), both with a teacher in bfloat16. Padding is not counted. Memory is beyond the weights of the forward
-pass: what the optimiser keeps is in it. The validation loss, computed by the same code, says whether the same was
-learned.
+beside MiniLLMTrainer, which versions after 1.14.2 no longer have, whose answers the student draws alone. The teacher is
+the base itself, its student every second layer of it. Each contender runs in a process of its own: the same rows in
+steps of eight, AdamW, the same rates, one epoch. In bfloat16 ours keeps float32 master weights, and TRL runs float32
+weights under autocast (`bf16=True`), both with a teacher in bfloat16. Padding is not counted. Memory is beyond the
+weights of the forward pass: what the optimiser keeps is in it. The validation loss, computed by the same code, says
+whether the same was learned.
 """
 
 import json
@@ -41,7 +41,7 @@ STEP_ROWS, RATE, MAX_LENGTH = 8, 2e-5, 1024
 MOST_DRAWN = 64
 """Tokens of an answer that the student draws."""
 BLOCK = 4
-"""Optimiser steps whose answers are drawn at once. Each is learned from once: MiniLLMTrainer fails when it does twice."""
+"""Optimiser steps whose answers are drawn at once, to be learned from once: MiniLLMTrainer fails at a second time."""
 TASK = TaskSpec(instruction="Write about the restaurant.")
 PEERS = {"seqkd": "SFTTrainer", "word_kd": "GKDTrainer", "jsd": "GKDTrainer", "reverse_kl": "MiniLLMTrainer"}
 OPTIONS: dict[str, dict[str, Any]] = {

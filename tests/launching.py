@@ -34,15 +34,28 @@ def together(trainings: Sequence[tuple[str, Path, dict[str, Any]]], home: Path) 
 
     Both at the same time, for most of it is starting; each with a cache folder of its own.
     """
-    started = []
-    for name, launch in (("one", ()), ("two", TWO)):
-        own = environment(ACCELERATE_USE_CPU="true", PROMPT2MODEL_HOME=str(home / f"home of {name}"))
-        base, folder, settings = trainings[0]
-        arguments = command(base, folder / name, settings, launch)
-        for base, folder, settings in trainings[1:]:
-            arguments += [base, str(folder / name), json.dumps(settings)]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-        started.append(subprocess.Popen(arguments, env=own, text=True, **quiet))
+    own = environment(ACCELERATE_USE_CPU="true")
+    finish([begin(name, trainings, home, own, launch) for name, launch in (("one", ()), ("two", TWO))])
+
+
+def begin(
+    name: str,
+    trainings: Sequence[tuple[str, Path, dict[str, Any]]],
+    home: Path,
+    own: dict[str, str],
+    launch: tuple[str, ...] = (),
+) -> subprocess.Popen[str]:
+    """A process with this environment that does all the trainings, each in `name` of its folder."""
+    own = {**own, "PROMPT2MODEL_HOME": str(home / f"home of {name}")}
+    base, folder, settings = trainings[0]
+    arguments = command(base, folder / name, settings, launch)
+    for base, folder, settings in trainings[1:]:
+        arguments += [base, str(folder / name), json.dumps(settings)]
+    return subprocess.Popen(arguments, env=own, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def finish(started: Sequence[subprocess.Popen[str]]) -> None:
+    """Wait for the processes; the test fails with what one said that failed."""
     for process in started:
         _, said = process.communicate()
         assert process.returncode == 0, said[-3000:]
@@ -55,8 +68,8 @@ def outcome(folder: Path) -> tuple[dict, dict, dict]:
     return alone, first, second
 
 
-def largest_difference(folder: Path) -> float:
-    """Between any two weights of the students in `one` and `two`."""
-    one, two = (load_file(folder / name / "model.safetensors") for name in ("one", "two"))
+def largest_difference(folder: Path, *names: str) -> float:
+    """Between any two weights of the students in the two folders."""
+    one, two = (load_file(folder / name / "model.safetensors") for name in names)
     assert one.keys() == two.keys()
     return max(float((one[name] - two[name]).abs().max()) for name in one)
