@@ -36,7 +36,7 @@ def arguments(about: str, argv: Sequence[str] | None, tasks: Sequence[str], **si
     parser.add_argument("data", type=Path, metavar="DATA", help="a folder with a folder for each task")
     parser.add_argument("tasks", nargs="*", default=list(tasks), metavar="TASK", help=f"default: {' '.join(tasks)}")
     parser.add_argument("--results", type=Path, required=True, help="the file of finished cells, one JSON line each")
-    parser.add_argument("--seeds", type=int, default=2, help="how many, from 0 (default: 2)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], metavar="SEED", help="default: 0 1")
     parser.add_argument("--only", nargs="+", metavar="ARM", help="these arms, not all")
     for name, default in sizes.items():
         flag = f"--{name.replace('_', '-')}"

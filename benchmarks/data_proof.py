@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         task = parse((args.data / name / "prompt.md").read_text("utf-8"), ParseConfig())
         recipes = dict(arms(task, teacher))
         for arm in wanted(recipes, args):
-            for seed in range(args.seeds):
+            for seed in args.seeds:
                 measure = partial(measured, args, name, task, teacher, recipes[arm], seed)
                 cells.once(measure, task=name, arm=arm, seed=seed)
     cells.print("score", "rows", "dropped", "n", "seconds")

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = arguments(__doc__, argv, ["sst2"], base=DEFAULT_MODEL, **sizes)
     cells = Cells(args)
     for name in args.tasks:
-        for seed in range(args.seeds):
+        for seed in args.seeds:
             for arm in wanted(ARMS, args):
                 cells.once(partial(measured, args, cells, name, arm, seed), task=name, arm=arm, seed=seed)
     cells.print("score", "parameters", "n", "seconds")

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = arguments(__doc__, argv, ["restaurant_text"], base=DEFAULT_MODEL, every=2, learning_rate=0.0, **sizes)
     cells = Cells(args)
     for name in args.tasks:
-        for seed in range(args.seeds):
+        for seed in args.seeds:
             lab = Lab(args, cells, name, seed)
             for arm in wanted(ARMS, args):
                 cells.once(partial(lab.measure, arm), task=name, arm=arm, seed=seed)

@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = arguments(__doc__, argv, ["grade_school_math"], base=DEFAULT_MODEL, teacher=teacher, **sizes)
     cells = Cells(args)
     for name in args.tasks:
-        for seed in range(args.seeds):
+        for seed in args.seeds:
             given = cache(partial(explained, args, name, seed))
             for percent in PERCENT:
                 for arm in wanted(ARMS, args):

@@ -14,7 +14,7 @@ from prompt2model.batches import Row
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
-SMALL = ["--rows", "8", "--test-rows", "4", "--epochs", "1", "--seeds", "1"]
+SMALL = ["--rows", "8", "--test-rows", "4", "--epochs", "1", "--seeds", "0"]
 PROMPTS = {
     "films": "Is the film good or bad? Answer with good or bad.\n\ninput: a fine film\noutput: good\n",
     "sums": "Solve it. Give the number after ####.\n\ninput: one and one\noutput: One more.\n#### 2\n",

@@ -14,6 +14,7 @@ from trainings import METHODS, training, unlabelled
 
 CASES = [(name, architecture) for name in METHODS for architecture in ("decoder", "encoder-decoder")]
 ANSWERS = Path(__file__).parent / "answer_here.py"
+PROCESSES = 3
 SOLID = 2e-3
 """How far losses may be apart, relative to them: the order of sums differs, and steps carry it on."""
 
@@ -36,12 +37,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not has_gpu(), reason="this m
 
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory) -> dict[tuple[str, str], Path]:
-    """The folder of each case, after all have been trained by one process on the processor and one on the GPU."""
+    """The folder of each case, after all have been trained, by a few processes on the processor and as many on the
+    GPU."""
     home = tmp_path_factory.mktemp("cases")
     inputs = unlabelled(home / "inputs.txt")
     folders = {case: home / str(number) for number, case in enumerate(CASES)}
     trainings = [training(*case, folder, inputs) for case, folder in folders.items()]
-    finish([begin("cpu", trainings, home, environment()), begin("gpu", trainings, home, visible())])
+    places = {"cpu": environment(), "gpu": visible()}
+    shares = [trainings[first::PROCESSES] for first in range(PROCESSES)]
+    finish([begin(place, share, home, own) for share in shares for place, own in places.items()])
     return folders
 
 
