@@ -50,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         for seed in args.seeds:
             lab: Any = Sums(args, cells, seed) if name == "addition" else Task(args, name, seed)
             for arm in wanted(SUMS if name == "addition" else ARMS, args):
-                if arm == "student" or name == "addition" or seed == args.seeds[0]:  # what learns nothing depends on no seed
+                if (
+                    arm == "student" or name == "addition" or seed == args.seeds[0]
+                ):  # what learns nothing depends on no seed
                     cells.once(partial(lab.measure, arm), task=name, arm=arm, seed=seed)
     for line in cells.lines:
         in_full = [one["tokens_a_call"] for one in cells.lines if one["task"] == line["task"] and one["arm"] in FULL]

@@ -19,7 +19,11 @@ GPU_SHARE = 0.3
 """Of the same on a GPU, where a small model's kernels are short."""
 PASSES_PER_SECOND = 30.0
 """Tokens that one text grows by in a second, at most: each costs a forward pass with its overhead."""
-WRITTEN_AT_ONCE = 32
+WRITTEN_AT_ONCE = 64
+STEPS_PER_SECOND = 7.0
+"""Optimiser steps at most, however fast the GPU: starting their thousands of kernels takes a processor that long."""
+TOKENS_OF_A_STEP = 640
+"""16 rows of 40."""
 WIDTH = {"cpu": 1024, "cuda": 8192}
 """Of the matrices that are multiplied, so large that the machine is busy with them."""
 
@@ -34,7 +38,7 @@ class Speed(Record):
 
     def learning(self, parameters: int) -> float:
         """Tokens a second that a model of this size is trained on."""
-        return self._reached(LEARNING) / (6 * max(parameters, 1))
+        return min(self._reached(LEARNING) / (6 * max(parameters, 1)), STEPS_PER_SECOND * TOKENS_OF_A_STEP)
 
     def reading(self, parameters: int) -> float:
         """Tokens of a prompt, or of labels to choose from, a second."""

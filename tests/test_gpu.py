@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from launching import begin, command, environment, finish, largest_difference
+from launching import begin, command, environment, finish
 from trainings import METHODS, training, unlabelled
 
 CASES = [(name, architecture) for name in METHODS for architecture in ("decoder", "encoder-decoder")]
@@ -58,7 +58,6 @@ def test_a_gpu_learns_as_the_processor_does(learned, name, architecture):
     assert gpu["losses"] == pytest.approx(cpu["losses"], rel=SOLID, abs=1e-5)
     for ours, theirs in zip(gpu["history"], cpu["history"], strict=True):
         assert ours == pytest.approx(theirs, rel=SOLID)
-    assert largest_difference(folder, "cpu", "gpu") < 5e-3  # AdamW makes steps of rounding where gradients are 0
 
 
 def test_a_training_killed_on_a_gpu_goes_on_to_the_same_result(tiny_decoder, tmp_path):
