@@ -105,7 +105,7 @@ def measured(args: Namespace) -> dict[str, float]:
         model, codec, figures = (ours if args.who == "ours" else trl)(args, base, examples, teacher)
     above = peak_bytes() - before - sum(map(weight_bytes, filter(None, (model, teacher and teacher.model))))
     return {
-        **{name: round(value, 2) for name, value in figures.items()},
+        **{name: float(f"{value:.4g}") for name, value in figures.items()},
         "peak_gb_beyond_the_weights": round(above / 1e9, 2),
         "validation_loss": round(validation_loss(model, codec, validation), 4),
     }
