@@ -1,6 +1,7 @@
 """Where a description comes from: a sentence, a file, or standard input."""
 
 import codecs
+import re
 import sys
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from prompt2model.config import ParseConfig
 from prompt2model.errors import TaskError
 
 FILE_ENDINGS = (".md", ".markdown", ".txt", ".json", ".yaml", ".yml")
+PATH = re.compile(r"^[~\w.-]+\.[A-Za-z]\w{1,7}$|\\")
+"""A name with an ending, or a path as Windows writes it."""
 MAX_CHARACTERS: int = ParseConfig().max_characters
 
 
@@ -35,16 +38,21 @@ def check_description(text: str, max_characters: int = MAX_CHARACTERS) -> str:
 
 
 def _names_a_file(source: str) -> bool:
-    """A name with a known ending and no space is meant as a file, there or not; with spaces only when it is there."""
+    """Whether a file is meant: it is there, or it is a path, which has a slash or an ending and no space.
+
+    Sentences of languages that set no spaces may have slashes, but not in ASCII alone.
+    """
     name = source.strip()
-    if "\n" in name or "\0" in name or not name.lower().endswith(FILE_ENDINGS):
+    if not name or "\n" in name or "\0" in name:
         return False
-    return " " not in name or _is_file(Path(name))
+    is_path = name.isascii() and " " not in name and ("/" in name or PATH.search(name) is not None)
+    has_ending = name.lower().endswith(FILE_ENDINGS) and " " not in name
+    return is_path or has_ending or _is_there(Path(name).expanduser())
 
 
-def _is_file(path: Path) -> bool:
+def _is_there(path: Path) -> bool:
     try:
-        return path.is_file()
+        return path.exists()
     except OSError:  # longer than a file's name may be
         return False
 

@@ -33,6 +33,8 @@ from prompt2model.teachers import check_teacher, choose_teacher, decided_by, ope
 
 log = logging.getLogger(__name__)
 
+DESCRIPTION = "description.md"
+"""In a run's folder."""
 TEMPLATES = {
     "parse": ("parse",),
     "retrieve": ("retrieve",),
@@ -68,6 +70,7 @@ def build(
     _check_names(config)
     folder = store.open_run(Path(out) if out else default_folder(text)).resolve()
     with store.alone(folder):
+        _keep_description(folder, text)
         (folder / "settings.toml").write_text(as_toml(config), encoding="utf-8")
         with suppress(_Stop):
             _Building(folder, text, config, listener, until).run()
@@ -87,9 +90,23 @@ def read_back(text: str, folder: Path, config: Config) -> dict[str, Record]:
 
 
 def default_folder(text: str) -> Path:
-    """Where a run goes without `out`: named by the description's first words."""
+    """Where a run goes without `out`: named by the description's first words; by a digest too where a run of another
+    description has that name."""
     words = re.findall(r"\w+", text.casefold())[:6]
-    return Path("runs", "-".join(words)[:60] or "run")
+    folder = Path("runs", "-".join(words)[:60] or "run")
+    return folder if _described(folder) in ("", text) else folder.with_name(f"{folder.name}-{store.digest(text)[:6]}")
+
+
+def _described(folder: Path) -> str:
+    """The description of the run in the folder; nothing where none is."""
+    kept = folder / DESCRIPTION
+    return kept.read_text(encoding="utf-8") if kept.is_file() else ""
+
+
+def _keep_description(folder: Path, text: str) -> None:
+    if _described(folder) not in ("", text):
+        log.warning("%s holds a run of another description: what depends on it is made anew in its place.", folder)
+    (folder / DESCRIPTION).write_text(text, encoding="utf-8", newline="")
 
 
 class _Stop(Exception):

@@ -16,6 +16,9 @@ class Run:
 
     folder: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))  # whoever opens a run may name it in a string
+
     @cached_property
     def task(self) -> TaskSpec:
         return store.read(self.folder, "parse", TaskSpec)

@@ -512,9 +512,18 @@ def test_a_file_is_read(tmp_path: Path) -> None:
     assert read_description(path) == "Tu es."
 
 
+@pytest.mark.parametrize("name", ["task", "my task.prompt", "notes.rst"])
+def test_a_file_that_is_there_is_read_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name) -> None:
+    (tmp_path / name).write_text("Do it.")
+    monkeypatch.chdir(tmp_path)
+    assert read_description(name) == read_description(f"./{name}") == "Do it."
+
+
 def test_a_sentence_is_itself() -> None:
     assert read_description("Summarize notes.txt") == "Summarize notes.txt"
     assert read_description("x" * 5000) == "x" * 5000
+    assert read_description("把评论分为正面/负面") == "把评论分为正面/负面"
+    assert read_description("Yes/no: is it spam?") == "Yes/no: is it spam?"
 
 
 def test_a_dash_is_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -547,7 +556,7 @@ def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
         read_description(path)
 
 
-@pytest.mark.parametrize("name", ["missing.md", "no/such/task.txt", Path("missing")])
+@pytest.mark.parametrize("name", ["missing.md", "no/such/task.txt", "notes.rst", "./prompt", Path("missing")])
 def test_a_missing_file_is_named(name: str | Path) -> None:
     with pytest.raises(TaskError, match="There is no file") as caught:
         read_description(name)
@@ -557,3 +566,5 @@ def test_a_missing_file_is_named(name: str | Path) -> None:
 def test_a_folder_is_no_description(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="cannot be read"):
         read_description(tmp_path)
+    with pytest.raises(TaskError, match="cannot be read"):
+        read_description(str(tmp_path))

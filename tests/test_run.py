@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+import prompt2model as p2m
 from prompt2model import store
 from prompt2model.config import GenerateConfig, SplitConfig, contents, load_config
 from prompt2model.pipeline import build, given_to_train, stage_key
-from prompt2model.records import Example, Source, Splits, TaskSpec
+from prompt2model.records import Example, Found, Made, Source, Splits, TaskSpec
 from prompt2model.run import Run
 
 
@@ -18,6 +19,30 @@ def test_the_rows_of_a_run_are_a_dataset(tmp_path: Path) -> None:
     dataset = Run(tmp_path).dataset
     assert dataset.num_rows == {"train": 2, "validation": 0, "test": 1}
     assert dataset["test"][0] == {"input": "fine", "output": "good", "source": "data: rows.csv"}
+
+
+def test_a_run_is_opened_by_the_name_of_its_folder(tmp_path: Path) -> None:
+    assert Run(str(tmp_path)).folder == tmp_path  # type: ignore[arg-type]
+
+
+def test_descriptions_that_begin_alike_have_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    two, three = (f"Classify a film as positive or {rest}." for rest in ("negative", "negative or neutral"))
+    first, again, second = (build(text, until="parse", retrieve__hub="off").folder for text in (two, two, three))
+    assert first == again != second
+    assert first.name == "classify-a-film-as-positive-or"
+    assert (second / "description.md").read_text() == three
+    assert not caplog.records
+    build(three, out=first, until="parse", retrieve__hub="off")
+    assert "holds a run of another description" in caplog.text
+
+
+def test_stages_called_alone_take_their_usual_settings() -> None:
+    task = p2m.parse("Say whether a film is good or bad.\n\nfine -> good\npoor -> bad")
+    splits = p2m.split(task, Found(base=""), Made())
+    assert (task.labels, len(splits.train)) == (("good", "bad"), 2)
 
 
 def test_a_file_that_was_edited_is_read_again(tmp_path: Path, tiny_decoder: Path) -> None:

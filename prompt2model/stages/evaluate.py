@@ -30,9 +30,9 @@ def evaluate(
     task: TaskSpec,
     splits: Splits,
     student: Student,
-    config: EvaluateConfig,
+    config: EvaluateConfig = EvaluateConfig(),
     *,
-    teacher: Teacher | None,
+    teacher: Teacher | None = None,
     seed: int = 0,
 ) -> Report:
     """Every contender's scores with n, interval, seconds and tokens, and the student's answers.

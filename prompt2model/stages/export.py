@@ -28,7 +28,7 @@ def export(
     splits: Splits,
     student: Student,
     report: Report,
-    config: ExportConfig,
+    config: ExportConfig = ExportConfig(),
     *,
     folder: Path,
 ) -> Artifact:

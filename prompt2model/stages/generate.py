@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 def generate(
     task: TaskSpec,
     found: Found,
-    config: GenerateConfig,
+    config: GenerateConfig = GenerateConfig(),
     *,
     teacher: Teacher,
     test: Sequence[Example] = (),

@@ -33,7 +33,7 @@ class _Decided:
     """Whether someone who understands the text should be asked."""
 
 
-def parse(description: str, config: ParseConfig, *, teacher: Teacher | None = None) -> TaskSpec:
+def parse(description: str, config: ParseConfig = ParseConfig(), *, teacher: Teacher | None = None) -> TaskSpec:
     """The task that the description describes.
 
     Raises TaskError when the description is empty, binary or too long, when an example lacks a half, contradicts

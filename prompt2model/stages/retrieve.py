@@ -40,7 +40,7 @@ CARD_TOKENS = 200
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-def retrieve(task: TaskSpec, config: RetrieveConfig, *, teacher: Teacher | None = None) -> Found:
+def retrieve(task: TaskSpec, config: RetrieveConfig = RetrieveConfig(), *, teacher: Teacher | None = None) -> Found:
     """The base that was named or fits best, what else was ranked, and all rows of `config.data`.
 
     Data sets that rank well are suggestions: nothing of them is downloaded. The live Hub is asked once and not waited

@@ -20,7 +20,7 @@ MEASURED_ON = {"data": 0, "user": 1, "teacher": 2}
 """Which rows are measured on first. The user's examples were shown to the teacher, so other rows resemble them."""
 
 
-def split(task: TaskSpec, found: Found, made: Made, config: SplitConfig, *, seed: int = 0) -> Splits:
+def split(task: TaskSpec, found: Found, made: Made, config: SplitConfig = SplitConfig(), *, seed: int = 0) -> Splits:
     """All rows, each on one side or counted as dropped; stratified by label; the same for the same seed.
 
     Rows by a person are preferred for test and validation where there are enough of them; the rows of

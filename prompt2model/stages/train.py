@@ -40,7 +40,7 @@ def train(
     task: TaskSpec,
     splits: Splits,
     base: str,
-    config: TrainConfig,
+    config: TrainConfig = TrainConfig(),
     *,
     folder: Path,
     seed: int = 0,
