@@ -23,7 +23,7 @@ from prompt2model.rows import read_rows
 from prompt2model.run import Run
 from prompt2model.settings import as_toml
 from prompt2model.stages.evaluate import evaluate
-from prompt2model.stages.export import export
+from prompt2model.stages.export import check_replaceable, export
 from prompt2model.stages.generate import generate
 from prompt2model.stages.parse import parse
 from prompt2model.stages.retrieve import retrieve
@@ -34,7 +34,8 @@ from prompt2model.teachers import check_teacher, choose_teacher, decided_by, ope
 log = logging.getLogger(__name__)
 
 DESCRIPTION = "description.md"
-"""In a run's folder."""
+MODEL = "model"
+"""In a run's folder, the description and the export."""
 TEMPLATES = {
     "parse": ("parse",),
     "retrieve": ("retrieve",),
@@ -70,6 +71,7 @@ def build(
     _check_names(config)
     folder = store.open_run(Path(out) if out else default_folder(text)).resolve()
     with store.alone(folder):
+        check_replaceable(folder / MODEL)
         _keep_description(folder, text)
         (folder / "settings.toml").write_text(as_toml(config), encoding="utf-8")
         with suppress(_Stop):
@@ -165,7 +167,7 @@ class _Building:
             given_to_evaluate(task, splits, student, config),
         )
         made_of = (task, found, made, splits, student, measured, config.export)
-        self._once("export", Artifact, lambda: export(*made_of, folder=self.folder / "model"), made_of)
+        self._once("export", Artifact, lambda: export(*made_of, folder=self.folder / MODEL), made_of)
 
     @cached_property
     def teacher_name(self) -> str:

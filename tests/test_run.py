@@ -8,6 +8,7 @@ import pytest
 import prompt2model as p2m
 from prompt2model import store
 from prompt2model.config import GenerateConfig, SplitConfig, contents, load_config
+from prompt2model.errors import RunError
 from prompt2model.pipeline import build, given_to_train, stage_key
 from prompt2model.records import Example, Found, Made, Source, Splits, TaskSpec
 from prompt2model.run import Run
@@ -37,6 +38,14 @@ def test_descriptions_that_begin_alike_have_folders_of_their_own(
     assert not caplog.records
     build(three, out=first, until="parse", retrieve__hub="off")
     assert "holds a run of another description" in caplog.text
+
+
+def test_a_folder_whose_model_is_not_ours_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="is not an exported model"):
+        build("Say whether a film is good or bad.", out=tmp_path, until="parse")
+    assert not (tmp_path / "parse.json").exists()
 
 
 def test_stages_called_alone_take_their_usual_settings() -> None:

@@ -61,6 +61,11 @@ def export(
 def _check_place(folder: Path, student: Path) -> None:
     if folder == student or folder in student.parents:
         raise RunError(f"{folder} holds the student itself.", hint="Choose another folder to export to.")
+    check_replaceable(folder)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raises RunError when the folder holds what is no export."""
     if folder.exists() and not _is_ours(folder):
         raise RunError(
             f"{folder} exists and is not an exported model.", hint="Choose another folder, or move this one away."
