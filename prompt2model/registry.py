@@ -20,6 +20,8 @@ from prompt2model.errors import ConfigError
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+MOST_NAMED = 20
+"""Known words in a hint."""
 FAMILIES = ("teachers", "methods", "strategies", "filters", "metrics", "exporters")
 
 
@@ -59,11 +61,12 @@ def read_options(plugin: ModuleType, values: Mapping[str, Any], setting: str) ->
 
 
 def did_you_mean(wrong: str, known: list[str]) -> str:
-    """A hint that names the nearest known words, and all of them when there are few."""
+    """A hint that names the nearest known words, or the first of all."""
     near = get_close_matches(wrong, known, n=3, cutoff=0.5)
     if near:
         return "Did you mean " + " or ".join(near) + "?"
-    return "Known: " + ", ".join(known) + "."
+    more = f" and {len(known) - MOST_NAMED} more" if len(known) > MOST_NAMED else ""
+    return "Known: " + ", ".join(known[:MOST_NAMED]) + more + "."
 
 
 def _unknown(family: str, name: str) -> ConfigError:

@@ -123,3 +123,9 @@ def test_a_family_has_a_singular(family, singular):
 def test_only_a_plugin_can_be_loaded(name):
     with pytest.raises(ConfigError):
         registry.load("metrics", name)
+
+
+def test_a_hint_names_some_of_many_words():
+    hint = registry.did_you_mean("xyz", [f"word{number}" for number in range(300)])
+    assert hint.startswith("Known: word0, word1, ")
+    assert hint.endswith("word19 and 280 more.")
