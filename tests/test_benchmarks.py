@@ -1,5 +1,6 @@
 """The benchmarks of the papers' claims run, keep what they measured, and compute what the papers' formulas say."""
 
+import argparse
 import importlib
 import json
 import sys
@@ -126,3 +127,13 @@ def test_a_sum_is_worked_out_from_the_right_with_what_is_carried():
     sums = additions(81, 1, seed=0)
     assert len({row.input for row in sums}) == 81
     assert all(sum(map(int, row.input.split(" + "))) == int(row.output) for row in sums)
+
+
+@pytest.mark.parametrize("method", ["seqkd", "word_kd", "jsd", "reverse_kl"])
+def test_our_side_of_the_comparison_with_trl_is_measured(method, tiny_decoder):
+    args = argparse.Namespace(
+        method=method, rows=16, sentences=1, precision="float32", base=str(tiny_decoder), who="ours"
+    )
+    figures = importlib.import_module("against_trl").measured(args)
+    assert figures["updates_per_second"] > 0
+    assert 0 < figures["validation_loss"] < 10
