@@ -169,7 +169,7 @@ def _inner_rows(chunks: Iterator[str], name: str) -> list[Row]:
     try:
         whole = json.loads(text)
     except json.JSONDecodeError as error:
-        wrong = [*text.splitlines(), ""][error.lineno - 1]
+        wrong = text.split("\n")[error.lineno - 1]
         place = f"Line {error.lineno} of {name}"
         raise DataError(f"{place} is not JSON ({error.msg}): {short(wrong)}", hint=JSON_HINT) from error
     for key in INNER_KEYS:

@@ -19,7 +19,7 @@ from command import Caller, Said, quick, sentences, write_script
 from prompt2model import registry
 from prompt2model.accounts import total
 from prompt2model.cli import COMMANDS, routed, run
-from prompt2model.marks import Mark, add_marks
+from prompt2model.marks import FILE, Mark, add_marks, read_marks
 from prompt2model.records import Example, Report, TaskSpec
 from prompt2model.run import Run
 
@@ -284,6 +284,12 @@ def test_written_rows_are_judged_by_the_marks_of_a_run(call: Caller, tmp_path: P
     rows = [Example.model_validate_json(line) for line in said.out.splitlines()]
     assert [row.input for row in rows] == [f"{kinds[0]} {n}" for n in range(100, 120, 2)]
     assert "10 the critic" in " ".join(said.err.split())
+
+
+def test_marks_are_read_as_they_were_written(tmp_path: Path):
+    marks = [Mark(input="one\u2028two", output="\x85", accepted=True), Mark(input="a\nb", output="c", accepted=False)]
+    add_marks(tmp_path, marks)
+    assert read_marks(tmp_path / FILE) == marks
 
 
 def test_a_critic_without_marks_is_refused_before_anything_is_asked(call: Caller, priced):

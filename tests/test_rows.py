@@ -104,6 +104,35 @@ def test_the_cap_holds_while_reading(tmp_path: Path, name: str) -> None:
         read_rows(broken, OPEN, RetrieveConfig())
 
 
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.jsonl", '{"input": "one|two", "output": "x"}\n{"input": "three", "output": "y|z"}\n'),
+        ("rows.json", '[{"input": "one|two", "output": "x"},\n{"input": "three", "output": "y|z"}]'),
+        ("rows.csv", "input,output\r\none|two,x\r\nthree,y|z\r\n"),
+        ("rows.tsv", 'input\toutput\r\n"one|two"\tx\r\nthree\t"y|z"\r\n'),
+    ],
+)
+def test_the_other_line_ends_of_unicode_are_text(tmp_path: Path, name: str, content: str, end: str) -> None:
+    rows = read_rows(write(tmp_path, name, content.replace("|", end)), OPEN, RetrieveConfig())
+    assert texts(rows) == [(f"one{end}two", "x"), ("three", f"y{end}z")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.csv", b"input,output\rgood,positive\rbad,negative\r"),
+        ("rows.csv", "input,output\rgood,positive\rbad,negative".encode("utf-16")),
+        ("rows.tsv", b"input\toutput\rgood\tpositive\rbad\tnegative"),
+        ("rows.jsonl", json.dumps(TWO[0]).encode() + b"\r" + json.dumps(TWO[1]).encode()),
+    ],
+)
+def test_carriage_returns_end_the_lines_of_a_file_without_line_feeds(tmp_path: Path, name: str, content: bytes) -> None:
+    rows = read_rows(write(tmp_path, name, content), MOOD, RetrieveConfig())
+    assert texts(rows) == [("good", "positive"), ("bad", "negative")]
+
+
 # Columns
 
 
