@@ -33,7 +33,7 @@ FLOORS = (
     "description answers student_prompt memory decoding heads passages supply catalogue chat columns lines model_card"
     " filters methods strategies teachers settings recipe embeddings",
     # 4
-    "beams second_opinion",
+    "beams second_opinion headers",
     # 5
     "drafts answering rationales student notations patience told rows data_report batch_api",
     # 6: what a training method has at hand, the trained student as it is called, what this machine can do with it

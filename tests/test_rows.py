@@ -61,6 +61,8 @@ def texts(rows: Rows) -> list[tuple[str, str]]:
         ("rows.json", "\n" + json.dumps(TWO, indent=2) + "\n"),
         ("rows.json", json.dumps({"version": 1, "data": TWO}, indent=1)),
         ("rows.json", json.dumps({"version": 1, "data": TWO})),
+        ("rows.json", json.dumps({"input": ["good", "bad"], "output": ["positive", "negative"]})),
+        ("rows.json", json.dumps({"input": ["good", "bad"], "output": ["positive", "negative"]}, indent=1)),
         ("rows.JSON", TWO),
         ("rows.parquet", parquet({"input": ["good", "bad"], "output": ["positive", "negative"]})),
     ],
@@ -77,6 +79,26 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, name: str, content: st
 def test_a_quoted_cell_may_hold_separators_quotes_and_lines(tmp_path: Path) -> None:
     path = write(tmp_path, "rows.csv", 'input,output\n"a, ""b""\nc",x\n')
     assert texts(read_rows(path, OPEN, RetrieveConfig())) == [('a, "b"\nc', "x")]
+
+
+def test_a_cell_may_be_as_long_as_a_book(tmp_path: Path) -> None:
+    path = write(tmp_path, "rows.csv", f"input,output\n{'word ' * 100_000},x\n")
+    assert len(read_rows(path, OPEN, RetrieveConfig()).examples[0].input) == 499_999
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ",input,output\n0,good,positive\n1,bad,negative\n",
+        "input,output,\ngood,positive,\nbad,negative,\n",
+        "input,output,\ngood,positive\nbad,negative\n",
+        ",input,output,\n17,good,positive,\n4,bad,negative,\n",
+    ],
+)
+def test_a_column_of_row_numbers_or_of_nothing_needs_no_name(tmp_path: Path, content: str) -> None:
+    rows = read_rows(write(tmp_path, "rows.csv", content), MOOD, RetrieveConfig())
+    assert texts(rows) == [("good", "positive"), ("bad", "negative")]
+    assert rows.notes == ("A column without a name was left out; it holds row numbers or nothing.",)
 
 
 def test_a_single_quote_in_tabbed_text_is_text(tmp_path: Path) -> None:
@@ -245,6 +267,33 @@ def test_a_column_that_does_not_exist_is_answered_with_the_nearest(tmp_path: Pat
     assert "Did you mean input" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("rows.csv", "good,positive\nbad,negative\nfine,positive\n", "input,output;"),
+        ("rows.csv", "pos;7;good\nneg;8;bad\npos;9;fine\n", "output;column2;input;"),
+        ("rows.tsv", "a film to see again\tmixed\nbad\tnegative\ngood\tpositive\n", "input\toutput;"),
+        ("rows.csv", "What is it?,question\nIt is.,statement\n", "input,output;"),
+    ],
+)
+def test_a_first_line_that_is_a_row_is_not_taken_for_names(tmp_path: Path, name: str, content: str, line: str) -> None:
+    labels = ("question", "statement") if "question" in content else MOOD.labels
+    task = TaskSpec(instruction="Sort.", kind="classification", labels=labels)
+    with pytest.raises(DataError, match="seems to be a row") as caught:
+        read_rows(write(tmp_path, name, content), task, RetrieveConfig())
+    assert content.splitlines()[0].replace("\t", " ") in caught.value.message
+    assert f"as in {line}" in caught.value.hint
+
+
+def test_names_that_are_not_known_are_told(tmp_path: Path) -> None:
+    path = write(tmp_path, "rows.csv", "Ansicht,Urteil\ngood film,positive\nbad film,negative\n")
+    read = read_rows(path, MOOD, RetrieveConfig())
+    assert read.notes == (
+        "The first line was read as the names of the columns, of which none is known: Ansicht,Urteil",
+    )
+    assert read_rows(path, MOOD, RetrieveConfig(output_column="Urteil")).notes == ()
+
+
 # Values
 
 
@@ -293,6 +342,15 @@ def test_what_is_dropped_is_counted_by_reason_and_the_order_is_kept(tmp_path: Pa
         "same row again": 1,
     }
     assert read.notes == ("1 inputs have more than one output.",)
+
+
+def test_an_empty_answer_cannot_be_taught_and_that_is_said(tmp_path: Path) -> None:
+    rows = [{"input": "a", "output": ""}, {"input": "b", "output": None}, {"input": "c", "output": "d"}]
+    read = read_rows(write(tmp_path, "rows.jsonl", rows), OPEN, RetrieveConfig())
+    assert (texts(read), read.dropped) == ([("c", "d")], {"empty output": 2})
+    assert read.notes == (
+        "2 rows with an empty output were left out; to teach an empty answer, give it a word, like none.",
+    )
 
 
 def test_labels_are_read_in_the_tasks_spelling_and_that_is_said(tmp_path: Path) -> None:
@@ -363,9 +421,11 @@ def test_a_label_that_is_nowhere_leaves_the_first_rows(tmp_path: Path) -> None:
         ("rows.csv", "input,output\n", "has no rows"),
         ("rows.csv", "input,output\na,b\nc,d,e\n", "Line 3 of rows.csv has 3 cells; the first line names 2"),
         ("rows.csv", 'input,output\na,b\n"open,d\n', "cannot be read beyond line 3: unexpected end of data"),
-        ("rows.csv", 'input,output\n"open,d\n' + "x,y\n" * 50_000, "field larger than field limit"),
+        ("rows.csv", 'input,output\n"open,d\n' + "x,y\n" * 50_000, "beyond line 50002: unexpected end of data"),
         ("rows.csv", "input,input\na,b\n", "does not name the columns"),
-        ("rows.csv", "input,\na,b\n", "does not name the columns"),
+        ("rows.csv", "input,\na,b\n", 'line 2 has b, does not name the columns: ["input", ""]'),
+        ("rows.csv", ",\na,b\n", "does not name the columns"),
+        ("rows.csv", "input,output\na\rb,c\n", "beyond line 2: new-line character seen in unquoted field."),
         ("rows.csv", "input,output\nä,b\n".encode("latin-1"), "Line 2 of rows.csv is not UTF-8 text: byte 0xe4"),
         ("rows.csv", b"PK\x03\x04 a workbook", "is a zip archive"),
         ("rows.csv", b"input\0output", "is not text"),
@@ -384,6 +444,8 @@ def test_a_label_that_is_nowhere_leaves_the_first_rows(tmp_path: Path) -> None:
         ("rows.json", "[]", "has no rows"),
         ("rows.json", "[" * 100_000, "cannot be read"),
         ("rows.json", '{\n"input": "a",\n"output": "b"\n}', "is one object without a list of rows"),
+        ("rows.json", '{"input": ["a", "b"], "output": ["c"]}', "'input' has 2, 'output' has 1"),
+        ("rows.json", '{"input": [], "output": []}', "None of the 1 rows"),
         ("rows.json", '{\n"data": [\n{"a" 1}\n]}', "Line 3 of rows.json is not JSON"),
         ("rows.json", '"text"', "is not JSON; it begins with"),
         ("rows.parquet", b"input,output\na,b\n", "is not Parquet"),
