@@ -28,12 +28,14 @@ def check_header(table: Table, labels: Sequence[str], name: str, *, otherwise: s
     answers = [column for column in named if _is_label(column, labels) or _recurs(column, table)]
     texts = [column for column in named if len(column.split()) > NAME_WORDS]
     shown = short(table.separator.join(table.header))
+    line = _line_to_add(table, answers)
     if answers or texts:
         raise DataError(
             f"The first line of {name} seems to be a row, not the names of the columns: {shown}",
-            hint=f"Add a line above it, as in {_line_to_add(table, answers)}; {otherwise}",
+            hint=f"Add a line above it, as in {line}; {otherwise}",
         )
-    return [*notes, f"The first line was read as the names of the columns, of which none is known: {shown}"]
+    doubt = f"None of the names in the first line is known: {shown}. If it is a row, add a line above it, as in {line}."
+    return [*notes, doubt]
 
 
 def _is_known(column: str) -> bool:

@@ -49,7 +49,7 @@ def read_rows(source: str, task: TaskSpec, config: RetrieveConfig) -> Rows:
     read = _reader(source, config)
     loaded = read(config.max_rows)
     told = _check_header(loaded, task, config)
-    columns = choose(loaded.table.rows, task, config, name=loaded.name)
+    columns = choose(loaded.table.rows, task, config, name=loaded.name, doubts=told)
     taken = _take(loaded, columns, task)
     if taken.lacks and taken.examples and not loaded.table.is_whole:
         wider = _wider(read, loaded, columns, task, config)

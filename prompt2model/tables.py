@@ -247,17 +247,21 @@ def _rows_in(whole: Row, name: str) -> list[Row]:
     for key in INNER_KEYS:
         if _is_rows(whole.get(key)):
             return cast("list[Row]", whole[key])
-    if not all(_is_column(value) for value in whole.values()):
+    columns = {column: _column(value) for column, value in whole.items()}
+    if None in columns.values():
         return []
-    lengths = {column: len(values) for column, values in whole.items()}
+    lengths = {column: len(values or ()) for column, values in columns.items()}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{column!r} has {length}" for column, length in lengths.items())
         raise DataError(f"The columns of {name} are not of one length: {short(counts)}.", hint=JSON_HINT)
-    return [dict(zip(whole, cells, strict=True)) for cells in zip(*whole.values(), strict=True)]
+    return [dict(zip(whole, cells, strict=True)) for cells in zip(*filter(None, columns.values()), strict=True)]
 
 
-def _is_column(value: Any) -> bool:
-    return isinstance(value, list) and not any(isinstance(one, dict | list) for one in value)
+def _column(value: Any) -> list[Any] | None:
+    """The cells of a list, or of an object that has them by row number, as pandas writes it; none of anything else."""
+    cells = list(value.values()) if isinstance(value, dict) and all(map(str.isdigit, value)) else value
+    is_column = isinstance(cells, list) and not any(isinstance(one, dict | list) for one in cells)
+    return cells if is_column else None
 
 
 def _is_rows(value: Any) -> bool:

@@ -63,6 +63,7 @@ def texts(rows: Rows) -> list[tuple[str, str]]:
         ("rows.json", json.dumps({"version": 1, "data": TWO})),
         ("rows.json", json.dumps({"input": ["good", "bad"], "output": ["positive", "negative"]})),
         ("rows.json", json.dumps({"input": ["good", "bad"], "output": ["positive", "negative"]}, indent=1)),
+        ("rows.json", '{"input":{"0":"good","1":"bad"},"output":{"0":"positive","1":"negative"}}'),
         ("rows.JSON", TWO),
         ("rows.parquet", parquet({"input": ["good", "bad"], "output": ["positive", "negative"]})),
     ],
@@ -289,9 +290,13 @@ def test_names_that_are_not_known_are_told(tmp_path: Path) -> None:
     path = write(tmp_path, "rows.csv", "Ansicht,Urteil\ngood film,positive\nbad film,negative\n")
     read = read_rows(path, MOOD, RetrieveConfig())
     assert read.notes == (
-        "The first line was read as the names of the columns, of which none is known: Ansicht,Urteil",
+        "None of the names in the first line is known: Ansicht,Urteil. "
+        "If it is a row, add a line above it, as in input,output.",
     )
     assert read_rows(path, MOOD, RetrieveConfig(output_column="Urteil")).notes == ()
+    with pytest.raises(DataError, match="not clear which columns") as caught:
+        read_rows(path, OPEN, RetrieveConfig())
+    assert caught.value.hint.endswith(read.notes[0])
 
 
 # Values
