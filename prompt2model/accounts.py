@@ -40,7 +40,7 @@ def entries(folder: Path) -> list[Entry]:
     if not path.is_file():
         return []
     found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").split("\n"):
         try:
             found.append(Entry.model_validate_json(line))
         except ValidationError:

@@ -90,7 +90,8 @@ class Batches:
         with self._translated("the results of a batch"):
             files = [file for file in (batch.output_file_id, batch.error_file_id) if file]
             texts = [client.files.content(file).read().decode() for file in files]
-            told = {one["custom_id"]: one for text in texts for one in map(json.loads, text.splitlines()) if one}
+            rows = [json.loads(line) for text in texts for line in text.split("\n") if line.strip()]
+            told = {row["custom_id"]: row for row in rows}
         if not told and batch.status == "failed":
             note.delete()
             why = batch.errors.to_json(indent=None) if batch.errors else "no reason given"

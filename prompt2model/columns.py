@@ -45,6 +45,7 @@ KNOWN: tuple[tuple[tuple[str, ...], str], ...] = (
     (("sentence",), "label"),
 )
 """Columns that go together wherever they occur: what is read, and what is written."""
+NAME_THEM = "Name them: --set retrieve.input_column=NAME --set retrieve.output_column=NAME (inputs may be A,B)."
 CONVERSATIONS = ("messages", "conversations", "conversation")
 HEADINGS = ("title", "headline", "subject")
 """Beside a column of texts these are not what the task is about."""
@@ -72,11 +73,13 @@ class Columns:
         return {"input": f"{self.inputs[0]} (user)", "output": f"{self.inputs[0]} (assistant)"}
 
 
-def choose(rows: Sequence[Mapping[str, Any]], task: TaskSpec, config: RetrieveConfig, *, name: str) -> Columns:
+def choose(
+    rows: Sequence[Mapping[str, Any]], task: TaskSpec, config: RetrieveConfig, *, name: str, doubts: Sequence[str] = ()
+) -> Columns:
     """The input and output columns of the rows of `name`.
 
     Raises DataError when a column of the settings does not exist, or when it is not clear which ones are meant; it
-    lists the columns and the first row, and says how to name them.
+    lists the columns and the first row, and says how to name them and what is in doubt about the names.
     """
     sample = _Sample(rows)
     inputs, outputs = sample.named(config.input_column, name), sample.named(config.output_column, name)
@@ -90,7 +93,7 @@ def choose(rows: Sequence[Mapping[str, Any]], task: TaskSpec, config: RetrieveCo
     raise DataError(
         f"It is not clear which columns of {name} are input and output: {', '.join(sample.columns)}. "
         f"The first row: {short(dict(rows[0]))}",
-        hint="Name them: --set retrieve.input_column=NAME --set retrieve.output_column=NAME (inputs may be A,B).",
+        hint=" ".join((NAME_THEM, *doubts)),
     )
 
 

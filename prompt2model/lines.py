@@ -28,8 +28,8 @@ def _side(text: str) -> str:
 
 
 def read_json_rows(text: str) -> Read:
-    """Lines that are JSON objects with an input or an output."""
-    lines = text.splitlines()
+    """Lines that are JSON objects with an input or an output; their strings may hold the other line ends of Unicode."""
+    lines = text.split("\n")
     rows = {number: row for number, line in enumerate(lines) if (row := _json_row(line.strip().rstrip(",")))}
     pairs = check_complete(pair_of(row, number) for number, row in enumerate(rows.values(), start=1))
     return pairs, "\n".join(line for number, line in enumerate(lines) if number not in rows), Counter()

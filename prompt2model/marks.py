@@ -23,7 +23,7 @@ class Mark(Record):
 def read_marks(file: Path) -> list[Mark]:
     """The marks in the file, the last one of each row; none where there is no file. Raises DataError for a bad line."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:

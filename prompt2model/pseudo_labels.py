@@ -3,6 +3,7 @@
 Among lessons they are those with a row for each label.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, FilePath
 from prompt2model.batches import Codec, Lesson
 from prompt2model.decoding import likelihoods
 from prompt2model.errors import ConfigError, DataError
+from prompt2model.inputs import read_inputs
 from prompt2model.memory import in_batches
 from prompt2model.records import Example, Source, TaskSpec
-from prompt2model.tables import read_table
 
-MAX_INPUTS = 1_000_000
+logger = logging.getLogger(__name__)
 
 
 class OfInputs(BaseModel):
@@ -45,7 +46,7 @@ def with_unlabelled(examples: Sequence[Example], file: Path | None, *, need_labe
 
     Raises DataError when there are no such inputs, or no labelled examples where they are needed.
     """
-    unlabelled = read_inputs(file) if file else [_without_label(row) for row in examples if not row.is_real]
+    unlabelled = _inputs_of(file) if file else [_without_label(row) for row in examples if not row.is_real]
     labelled = list(examples) if file else [row for row in examples if row.is_real]
     if need_labelled and not labelled:
         raise DataError(
@@ -77,28 +78,17 @@ def label_probabilities(
         yield from zip([asked[index] for index in batch], tables, strict=True)
 
 
-def read_inputs(path: Path) -> list[Example]:
+def _inputs_of(path: Path) -> list[Example]:
     """The file's inputs, each once."""
-    with path.open("rb") as file:
-        if path.suffix == ".txt":
-            texts = [line.strip() for line in file.read().decode("utf-8-sig", errors="replace").splitlines()]
-        else:
-            table = read_table(file, path.name, max_rows=MAX_INPUTS).rows
-            column = _column(list(table[0]), path.name)
-            texts = [str(row.get(column) or "").strip() for row in table]
+    found = read_inputs(path)
+    for note in found.notes:
+        logger.warning("%s: %s", path.name, note)
+    texts = dict.fromkeys(filter(None, map(str.strip, found.texts)))
     return [
         Example(input=text, output="", source=Source(kind="data", name=path.name, row=number))
-        for number, text in enumerate(dict.fromkeys(filter(None, texts)))
+        for number, text in enumerate(texts)
     ]
 
 
 def _without_label(row: Example) -> Example:
     return row.model_copy(update={"output": "", "probabilities": None})
-
-
-def _column(columns: Sequence[str], name: str) -> str:
-    if "input" in columns or len(columns) == 1:
-        return "input" if "input" in columns else columns[0]
-    raise DataError(
-        f"It is not clear which column of {name} holds the inputs: {', '.join(columns)}.", hint="Call it `input`."
-    )

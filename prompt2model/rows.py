@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from prompt2model.cells import as_text, first_exchange, flat, joined
 from prompt2model.columns import Columns, choose
 from prompt2model.config import RetrieveConfig
 from prompt2model.errors import DataError, HubError
+from prompt2model.headers import check_header
 from prompt2model.records import Example, Record, Source, TaskSpec
 from prompt2model.spelling import same_label
 from prompt2model.streams import short
@@ -47,7 +48,8 @@ def read_rows(source: str, task: TaskSpec, config: RetrieveConfig) -> Rows:
     """
     read = _reader(source, config)
     loaded = read(config.max_rows)
-    columns = choose(loaded.table.rows, task, config, name=loaded.name)
+    told = _check_header(loaded, task, config)
+    columns = choose(loaded.table.rows, task, config, name=loaded.name, doubts=told)
     taken = _take(loaded, columns, task)
     if taken.lacks and taken.examples and not loaded.table.is_whole:
         wider = _wider(read, loaded, columns, task, config)
@@ -59,7 +61,7 @@ def read_rows(source: str, task: TaskSpec, config: RetrieveConfig) -> Rows:
         columns=columns.shown(),
         licence=loaded.licence,
         dropped=dict(taken.dropped.most_common()),
-        notes=tuple(_notes(taken, columns)),
+        notes=(*told, *_notes(taken, columns, task)),
     )
 
 
@@ -132,11 +134,11 @@ def _from_hub(files: hub.DataFiles, max_rows: int, max_bytes: int) -> _Loaded:
         table = Table(rows, is_whole=True)
         for path in files.paths:
             if len(rows) >= max_rows:
-                return Table(rows, is_whole=False, labels=table.labels)
+                return replace(table, rows=rows, is_whole=False)
             with hub.open_file(files, path) as file:
                 table = read_table(file, f"{files.id}/{path}", max_rows=max_rows - len(rows), max_bytes=max_bytes)
             rows.extend(table.rows)
-        return Table(rows, table.is_whole, table.labels)
+        return replace(table, rows=rows)
 
     table = hub.ask(files.id, read, timeout_seconds=READ_SECONDS)
     return _Loaded(f"{files.id}:{files.config}@{files.split}", _decoded(table, files.labels), files.licence)
@@ -157,7 +159,7 @@ def _decoded(table: Table, known: Mapping[str, tuple[str, ...]]) -> Table:
     """The table with label names in place of their numbers, and with columns of named texts taken apart."""
     labels = {**known, **table.labels}
     rows = [{column: _label(value, labels.get(column)) for column, value in flat(row).items()} for row in table.rows]
-    return Table(rows, table.is_whole, labels)
+    return replace(table, rows=rows, labels=labels)
 
 
 def _label(value: Any, names: Sequence[str] | None) -> Any:
@@ -166,6 +168,14 @@ def _label(value: Any, names: Sequence[str] | None) -> Any:
     if names is None or not is_number or value in names:
         return value
     return names[int(value)] if 0 <= int(value) < len(names) else None
+
+
+def _check_header(loaded: _Loaded, task: TaskSpec, config: RetrieveConfig) -> list[str]:
+    """Notes on the line that names the columns; a person who names one of them has looked at it."""
+    if (config.input_column, config.output_column) != ("auto", "auto"):
+        return []
+    otherwise = "if these are the names, say which you mean with --set retrieve.input_column=NAME."
+    return check_header(loaded.table, task.labels, loaded.name, otherwise=otherwise)
 
 
 # Examples
@@ -240,17 +250,20 @@ def _wider(
     return taken
 
 
-def _notes(taken: _Taken, columns: Columns) -> list[str]:
+def _notes(taken: _Taken, columns: Columns, task: TaskSpec) -> list[str]:
     """What a person should know about how the rows were read."""
     outputs: dict[str, set[str]] = {}
     for example in taken.examples:
         outputs.setdefault(example.input, set()).add(example.output)
+    silent = 0 if task.labels else taken.dropped["empty output"]
     disputed = sum(len(answers) > 1 for answers in outputs.values())
     spellings = ", ".join(f"{output!r} as {label!r}" for output, label in list(taken.respelled.items())[:SHOWN_VALUES])
     notes = [
         taken.stretch,
         not columns.output and "Of each conversation the first question and its answer are read.",
         spellings and f"Labels are read in the task's spelling: {spellings}.",
+        silent
+        and f"{silent} rows with an empty output were left out; to teach an empty answer, give it a word, like none.",
         disputed and f"{disputed} inputs have more than one output.",
         taken.lacks and f"No row has the label {', '.join(map(repr, taken.lacks))}.",
     ]

@@ -33,7 +33,7 @@ def read_seeds(file: str, examples: Sequence[Example]) -> list[Seed]:
 
 def _lines(file: str) -> list[str]:
     try:
-        return Path(file).expanduser().read_text(encoding="utf-8").splitlines()
+        return Path(file).expanduser().read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"The seed tasks {file} cannot be read: {error}.", hint="Name a JSONL file.") from error
 

@@ -49,9 +49,14 @@ def check_text(stream: BinaryIO, name: str) -> None:
 
 
 def lines(stream: BinaryIO, name: str) -> Iterator[str]:
-    """The lines from the first on, decoded one by one, so that a wrong byte is told with its line."""
-    if _is_utf16(_start(stream)):
-        yield from _split(chunks(stream, name))
+    """The lines from the first on, decoded one by one, so that a wrong byte is told with its line.
+
+    A line ends at a line feed, in a file that begins without any at a carriage return; never at the other line ends
+    of Unicode, which are text.
+    """
+    start = _start(stream)
+    if _is_utf16(start) or _line_end(start) == "\r":
+        yield from _split(chunks(stream, name), _line_end(start))
         return
     for number, line in enumerate(iter(lambda: stream.readline(MAX_LINE_BYTES), b""), 1):
         if len(line) >= MAX_LINE_BYTES:
@@ -62,10 +67,14 @@ def lines(stream: BinaryIO, name: str) -> Iterator[str]:
             raise _not_utf8(f"Line {number} of {name}", error) from error
 
 
-def _split(pieces: Iterator[str]) -> Iterator[str]:
+def _line_end(start: bytes) -> str:
+    return "\r" if b"\r" in start and b"\n" not in start else "\n"
+
+
+def _split(pieces: Iterator[str], end: str) -> Iterator[str]:
     rest = ""
     for piece in pieces:
-        *whole, rest = (rest + piece).split("\n")
+        *whole, rest = (rest + piece).split(end)
         yield from (f"{line}\n" for line in whole)
     if rest:
         yield rest
@@ -85,7 +94,8 @@ def chunks(stream: BinaryIO, name: str) -> Iterator[str]:
 def first_lines(stream: BinaryIO) -> list[str]:
     """The whole lines at the beginning of the file, to look at; bytes that are no text are replaced."""
     start = _start(stream)
-    found = start.decode("utf-16" if _is_utf16(start) else "utf-8-sig", "replace").splitlines()
+    text = start.decode("utf-16" if _is_utf16(start) else "utf-8-sig", "replace")
+    found = [line.removesuffix("\r") for line in text.split(_line_end(start))]
     return found[:-1] if len(start) == CHUNK_BYTES and len(found) > 1 else found
 
 

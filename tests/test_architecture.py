@@ -33,9 +33,9 @@ FLOORS = (
     "description answers student_prompt memory decoding heads passages supply catalogue chat columns lines model_card"
     " filters methods strategies teachers settings recipe embeddings",
     # 4
-    "beams second_opinion",
+    "beams second_opinion headers",
     # 5
-    "drafts answering rationales student notations patience told rows data_report batch_api",
+    "drafts answering rationales student notations patience told rows data_report batch_api inputs",
     # 6: what a training method has at hand, the trained student as it is called, what this machine can do with it
     "course trained speed validation distributions layers rollouts pseudo_labels calibration",
     # 7: plug-ins, and the training loop

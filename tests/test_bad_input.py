@@ -253,11 +253,15 @@ def test_nothing_to_predict(call, exported, texts):
     ("name", "content", "message"),
     [
         ("inputs.txt", b"\n\n", "There is no input."),
-        ("inputs.txt", b"\xff\xfe\xff", "is not text"),
-        ("inputs.jsonl", b'{"text": "a"}', "Line 1 of"),
+        ("inputs.txt", b"\xff\xfe\xff", "is not UTF-8 text"),
+        ("inputs.jsonl", b'{"text": "a", "id": 1}', "not clear which column"),
+        ("inputs.jsonl", b'{"input": "a"}\n{"text": "b"}', "There is no 'input' in row 2 of"),
         ("inputs.jsonl", b'{"input": "a"}\nplain', "Line 2 of"),
         ("inputs.jsonl", b'{"input": 3}', "is no text"),
-        ("inputs.jsonl", b"[1]", "Line 1 of"),
+        ("inputs.jsonl", b"[1]", "An entry on line 1 of"),
+        ("inputs.csv", b"text,label\na,b\n", "not clear which column"),
+        ("inputs.csv", b"I liked the film\nIt was sad\n", "seems to be a row"),
+        ("inputs.csv", b"nice\nsad\nnice\n", "seems to be a row"),
     ],
 )
 def test_inputs_that_cannot_be_read(call, exported, tmp_path, name, content, message):

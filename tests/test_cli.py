@@ -19,7 +19,7 @@ from command import Caller, Said, quick, sentences, write_script
 from prompt2model import registry
 from prompt2model.accounts import total
 from prompt2model.cli import COMMANDS, routed, run
-from prompt2model.marks import Mark, add_marks
+from prompt2model.marks import FILE, Mark, add_marks, read_marks
 from prompt2model.records import Example, Report, TaskSpec
 from prompt2model.run import Run
 
@@ -176,7 +176,7 @@ def test_an_answer_as_json_has_input_output_and_probability(built, call: Caller)
     ("name", "content"),
     [
         ("inputs.txt", "a fine film\na sad end\n"),
-        ("inputs.txt", "a fine film\r\n\r\na sad end"),
+        ("inputs.txt", "a fine film\r\na sad end"),
         ("inputs.jsonl", '{"input": "a fine film", "id": 1}\n\n{"input": "a sad end"}\n'),
         ("inputs.txt", '{"input": "a fine film"}\n{"input": "a sad end"}\n'),
     ],
@@ -186,6 +186,44 @@ def test_inputs_come_from_files_of_lines_or_rows_and_from_standard_input(built, 
     from_file = call("predict", built[0], "--file", tmp_path / name, "--json")
     assert [json.loads(line)["input"] for line in from_file.out.splitlines()] == ["a fine film", "a sad end"]
     assert call("predict", built[0], "--json", stdin=content).out == from_file.out
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("inputs.csv", "input,id\na fine film,1\na sad end,2\n"),
+        ("inputs.csv", ",Satz\n0,a fine film\n1,a sad end\n"),
+        ("inputs.json", '[{"input": "a fine film"},\n{"input": "a sad end"}]'),
+        ("inputs.json", '{"text": ["a fine film", "a sad end"]}'),
+    ],
+)
+def test_inputs_come_from_tables(built, call: Caller, tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    said = call("predict", built[0], "--file", tmp_path / name, "--json")
+    assert [json.loads(line)["input"] for line in said.out.splitlines()] == ["a fine film", "a sad end"]
+    assert ("A column without a name" in said.err) == content.startswith(",")
+
+
+def test_every_input_has_its_line_and_the_empty_ones_are_counted(built, call: Caller, tmp_path):
+    (tmp_path / "inputs.txt").write_bytes("a fine film\n\n \r\na\u2028sad\x85end\n\n".encode())
+    said = call("predict", built[0], "--file", tmp_path / "inputs.txt")
+    assert [bool(line) for line in said.out.split("\n")] == [True, False, False, True, False, False]
+    assert said.err.count("3 inputs are empty, and so are their answers.") == 1
+    rows = call("predict", built[0], "-", "--json", stdin=(tmp_path / "inputs.txt").read_bytes()).out.split("\n")[:-1]
+    assert [json.loads(row)["input"] for row in rows] == ["a fine film", "", " ", "a\u2028sad\x85end", ""]
+    assert json.loads(rows[1]) == {"input": "", "output": "", "probability": None}
+    assert call("predict", built[0], "a fine film", "", "a sad end").out.count("\n") == 3
+
+
+def test_what_else_a_row_holds_is_in_its_answer(built, call: Caller, tmp_path):
+    row = {"id": 7, "input": "a fine film", "output": "mine", "probability": 2, "tags": ["x"]}
+    (tmp_path / "inputs.jsonl").write_text(f'{json.dumps(row)}\n{{"input": null, "id": 8}}\n')
+    said = call("predict", built[0], "--file", tmp_path / "inputs.jsonl", "--json")
+    first, second = map(json.loads, said.out.splitlines())
+    assert first["output"] in ("positive", "negative")
+    assert (list(first), first["id"], first["tags"]) == (["input", "output", "probability", "id", "tags"], 7, ["x"])
+    assert first["probability"] <= 1
+    assert second == {"input": "", "output": "", "probability": None, "id": 8}
 
 
 def test_an_exported_model_answers_as_the_run_does(built, call: Caller, tmp_path: Path):
@@ -284,6 +322,12 @@ def test_written_rows_are_judged_by_the_marks_of_a_run(call: Caller, tmp_path: P
     rows = [Example.model_validate_json(line) for line in said.out.splitlines()]
     assert [row.input for row in rows] == [f"{kinds[0]} {n}" for n in range(100, 120, 2)]
     assert "10 the critic" in " ".join(said.err.split())
+
+
+def test_marks_are_read_as_they_were_written(tmp_path: Path):
+    marks = [Mark(input="one\u2028two", output="\x85", accepted=True), Mark(input="a\nb", output="c", accepted=False)]
+    add_marks(tmp_path, marks)
+    assert read_marks(tmp_path / FILE) == marks
 
 
 def test_a_critic_without_marks_is_refused_before_anything_is_asked(call: Caller, priced):

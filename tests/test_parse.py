@@ -240,6 +240,11 @@ def test_explanations_are_no_examples(text: str) -> None:
     assert read(text).examples == ()
 
 
+def test_a_json_row_may_hold_the_other_line_ends_of_unicode() -> None:
+    task = read('Shorten it.\n{"input": "one\u2028two", "output": "3"}\n{"input": "four\x85", "output": "five"}\n')
+    assert [(pair.input, pair.output) for pair in task.examples] == [("one\u2028two", "3"), ("four", "five")]
+
+
 def test_labels_are_spelled_as_the_examples_spell_them() -> None:
     task = read(
         "Classify as positive, negative or neutral.\n\nText: good\nLabel: Positive\n\nText: bad\nLabel: NEGATIVE."

@@ -61,6 +61,9 @@ def texts(rows: Rows) -> list[tuple[str, str]]:
         ("rows.json", "\n" + json.dumps(TWO, indent=2) + "\n"),
         ("rows.json", json.dumps({"version": 1, "data": TWO}, indent=1)),
         ("rows.json", json.dumps({"version": 1, "data": TWO})),
+        ("rows.json", json.dumps({"input": ["good", "bad"], "output": ["positive", "negative"]})),
+        ("rows.json", json.dumps({"input": ["good", "bad"], "output": ["positive", "negative"]}, indent=1)),
+        ("rows.json", '{"input":{"0":"good","1":"bad"},"output":{"0":"positive","1":"negative"}}'),
         ("rows.JSON", TWO),
         ("rows.parquet", parquet({"input": ["good", "bad"], "output": ["positive", "negative"]})),
     ],
@@ -77,6 +80,26 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, name: str, content: st
 def test_a_quoted_cell_may_hold_separators_quotes_and_lines(tmp_path: Path) -> None:
     path = write(tmp_path, "rows.csv", 'input,output\n"a, ""b""\nc",x\n')
     assert texts(read_rows(path, OPEN, RetrieveConfig())) == [('a, "b"\nc', "x")]
+
+
+def test_a_cell_may_be_as_long_as_a_book(tmp_path: Path) -> None:
+    path = write(tmp_path, "rows.csv", f"input,output\n{'word ' * 100_000},x\n")
+    assert len(read_rows(path, OPEN, RetrieveConfig()).examples[0].input) == 499_999
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ",input,output\n0,good,positive\n1,bad,negative\n",
+        "input,output,\ngood,positive,\nbad,negative,\n",
+        "input,output,\ngood,positive\nbad,negative\n",
+        ",input,output,\n17,good,positive,\n4,bad,negative,\n",
+    ],
+)
+def test_a_column_of_row_numbers_or_of_nothing_needs_no_name(tmp_path: Path, content: str) -> None:
+    rows = read_rows(write(tmp_path, "rows.csv", content), MOOD, RetrieveConfig())
+    assert texts(rows) == [("good", "positive"), ("bad", "negative")]
+    assert rows.notes == ("A column without a name was left out; it holds row numbers or nothing.",)
 
 
 def test_a_single_quote_in_tabbed_text_is_text(tmp_path: Path) -> None:
@@ -102,6 +125,35 @@ def test_the_cap_holds_while_reading(tmp_path: Path, name: str) -> None:
     assert len(read_rows(broken, OPEN, RetrieveConfig(max_rows=1)).examples) == 1
     with pytest.raises(DataError):
         read_rows(broken, OPEN, RetrieveConfig())
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.jsonl", '{"input": "one|two", "output": "x"}\n{"input": "three", "output": "y|z"}\n'),
+        ("rows.json", '[{"input": "one|two", "output": "x"},\n{"input": "three", "output": "y|z"}]'),
+        ("rows.csv", "input,output\r\none|two,x\r\nthree,y|z\r\n"),
+        ("rows.tsv", 'input\toutput\r\n"one|two"\tx\r\nthree\t"y|z"\r\n'),
+    ],
+)
+def test_the_other_line_ends_of_unicode_are_text(tmp_path: Path, name: str, content: str, end: str) -> None:
+    rows = read_rows(write(tmp_path, name, content.replace("|", end)), OPEN, RetrieveConfig())
+    assert texts(rows) == [(f"one{end}two", "x"), ("three", f"y{end}z")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.csv", b"input,output\rgood,positive\rbad,negative\r"),
+        ("rows.csv", "input,output\rgood,positive\rbad,negative".encode("utf-16")),
+        ("rows.tsv", b"input\toutput\rgood\tpositive\rbad\tnegative"),
+        ("rows.jsonl", json.dumps(TWO[0]).encode() + b"\r" + json.dumps(TWO[1]).encode()),
+    ],
+)
+def test_carriage_returns_end_the_lines_of_a_file_without_line_feeds(tmp_path: Path, name: str, content: bytes) -> None:
+    rows = read_rows(write(tmp_path, name, content), MOOD, RetrieveConfig())
+    assert texts(rows) == [("good", "positive"), ("bad", "negative")]
 
 
 # Columns
@@ -216,6 +268,37 @@ def test_a_column_that_does_not_exist_is_answered_with_the_nearest(tmp_path: Pat
     assert "Did you mean input" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("rows.csv", "good,positive\nbad,negative\nfine,positive\n", "input,output;"),
+        ("rows.csv", "pos;7;good\nneg;8;bad\npos;9;fine\n", "output;column2;input;"),
+        ("rows.tsv", "a film to see again\tmixed\nbad\tnegative\ngood\tpositive\n", "input\toutput;"),
+        ("rows.csv", "What is it?,question\nIt is.,statement\n", "input,output;"),
+    ],
+)
+def test_a_first_line_that_is_a_row_is_not_taken_for_names(tmp_path: Path, name: str, content: str, line: str) -> None:
+    labels = ("question", "statement") if "question" in content else MOOD.labels
+    task = TaskSpec(instruction="Sort.", kind="classification", labels=labels)
+    with pytest.raises(DataError, match="seems to be a row") as caught:
+        read_rows(write(tmp_path, name, content), task, RetrieveConfig())
+    assert content.splitlines()[0].replace("\t", " ") in caught.value.message
+    assert f"as in {line}" in caught.value.hint
+
+
+def test_names_that_are_not_known_are_told(tmp_path: Path) -> None:
+    path = write(tmp_path, "rows.csv", "Ansicht,Urteil\ngood film,positive\nbad film,negative\n")
+    read = read_rows(path, MOOD, RetrieveConfig())
+    assert read.notes == (
+        "None of the names in the first line is known: Ansicht,Urteil. "
+        "If it is a row, add a line above it, as in input,output.",
+    )
+    assert read_rows(path, MOOD, RetrieveConfig(output_column="Urteil")).notes == ()
+    with pytest.raises(DataError, match="not clear which columns") as caught:
+        read_rows(path, OPEN, RetrieveConfig())
+    assert caught.value.hint.endswith(read.notes[0])
+
+
 # Values
 
 
@@ -264,6 +347,15 @@ def test_what_is_dropped_is_counted_by_reason_and_the_order_is_kept(tmp_path: Pa
         "same row again": 1,
     }
     assert read.notes == ("1 inputs have more than one output.",)
+
+
+def test_an_empty_answer_cannot_be_taught_and_that_is_said(tmp_path: Path) -> None:
+    rows = [{"input": "a", "output": ""}, {"input": "b", "output": None}, {"input": "c", "output": "d"}]
+    read = read_rows(write(tmp_path, "rows.jsonl", rows), OPEN, RetrieveConfig())
+    assert (texts(read), read.dropped) == ([("c", "d")], {"empty output": 2})
+    assert read.notes == (
+        "2 rows with an empty output were left out; to teach an empty answer, give it a word, like none.",
+    )
 
 
 def test_labels_are_read_in_the_tasks_spelling_and_that_is_said(tmp_path: Path) -> None:
@@ -334,9 +426,11 @@ def test_a_label_that_is_nowhere_leaves_the_first_rows(tmp_path: Path) -> None:
         ("rows.csv", "input,output\n", "has no rows"),
         ("rows.csv", "input,output\na,b\nc,d,e\n", "Line 3 of rows.csv has 3 cells; the first line names 2"),
         ("rows.csv", 'input,output\na,b\n"open,d\n', "cannot be read beyond line 3: unexpected end of data"),
-        ("rows.csv", 'input,output\n"open,d\n' + "x,y\n" * 50_000, "field larger than field limit"),
+        ("rows.csv", 'input,output\n"open,d\n' + "x,y\n" * 50_000, "beyond line 50002: unexpected end of data"),
         ("rows.csv", "input,input\na,b\n", "does not name the columns"),
-        ("rows.csv", "input,\na,b\n", "does not name the columns"),
+        ("rows.csv", "input,\na,b\n", 'line 2 has b, does not name the columns: ["input", ""]'),
+        ("rows.csv", ",\na,b\n", "does not name the columns"),
+        ("rows.csv", "input,output\na\rb,c\n", "beyond line 2: new-line character seen in unquoted field."),
         ("rows.csv", "input,output\nä,b\n".encode("latin-1"), "Line 2 of rows.csv is not UTF-8 text: byte 0xe4"),
         ("rows.csv", b"PK\x03\x04 a workbook", "is a zip archive"),
         ("rows.csv", b"input\0output", "is not text"),
@@ -355,6 +449,8 @@ def test_a_label_that_is_nowhere_leaves_the_first_rows(tmp_path: Path) -> None:
         ("rows.json", "[]", "has no rows"),
         ("rows.json", "[" * 100_000, "cannot be read"),
         ("rows.json", '{\n"input": "a",\n"output": "b"\n}', "is one object without a list of rows"),
+        ("rows.json", '{"input": ["a", "b"], "output": ["c"]}', "'input' has 2, 'output' has 1"),
+        ("rows.json", '{"input": [], "output": []}', "None of the 1 rows"),
         ("rows.json", '{\n"data": [\n{"a" 1}\n]}', "Line 3 of rows.json is not JSON"),
         ("rows.json", '"text"', "is not JSON; it begins with"),
         ("rows.parquet", b"input,output\na,b\n", "is not Parquet"),

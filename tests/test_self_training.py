@@ -117,6 +117,14 @@ def test_without_a_file_the_rows_that_the_teacher_wrote_are_labelled_anew(tiny_d
         self_training.prepare(films(2), Course(TASK, codec, self_training.Options()))
 
 
+def test_lines_of_a_file_are_inputs_each_once_and_end_at_line_feeds(tiny_decoder, tmp_path):
+    (tmp_path / "inputs.txt").write_bytes("one\u2028two\r\n\n three\x85four\none\u2028two".encode())
+    codec = load(tiny_decoder, precision="float32")[1]
+    options = self_training.Options(inputs=tmp_path / "inputs.txt")
+    prepared = self_training.prepare(films(1), Course(TASK, codec, options))
+    assert [row.input for row in prepared.examples[1:]] == ["one\u2028two", "three\x85four"]
+
+
 @pytest.mark.parametrize("labelled_by", ["itself", "peer"])
 def test_a_killed_training_goes_on_within_its_round_bit_for_bit(
     tiny_decoder, tmp_path, inputs, monkeypatch, labelled_by

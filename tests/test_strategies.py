@@ -17,6 +17,7 @@ from prompt2model.errors import ConfigError, DataError, RunError
 from prompt2model.ledger import prompt_text
 from prompt2model.recipe import plan
 from prompt2model.records import Dropped, Example, Found, Request, Source, Splits, TaskSpec
+from prompt2model.seeds import read_seeds
 from prompt2model.stages.generate import generate
 from prompt2model.stages.train import train
 from prompt2model.strategies import Round, hard_cases
@@ -294,6 +295,11 @@ def seeds(tmp_path) -> str:
     file = tmp_path / "seeds.jsonl"
     file.write_text("".join(json.dumps(seed) + "\n" for seed in SEEDS))
     return str(file)
+
+
+def test_an_instruction_of_a_seed_task_may_hold_the_other_line_ends_of_unicode(tmp_path):
+    (tmp_path / "seeds.jsonl").write_text('{"instruction": "one\u2028two"}\n', encoding="utf-8")
+    assert [seed.instruction for seed in read_seeds(str(tmp_path / "seeds.jsonl"), ())] == ["one\u2028two"]
 
 
 def instructs(request: Request) -> str:

@@ -624,6 +624,11 @@ def script(tmp_path: Path, *lines: str) -> str:
     return f"scripted:{tmp_path / 'answers.jsonl'}"
 
 
+def test_a_line_of_a_script_may_hold_the_other_line_ends_of_unicode(tmp_path: Path) -> None:
+    teacher = open_teacher(script(tmp_path, '"one\u2028two"', '"three\x85"'))
+    assert [reply.text for reply in replies(teacher, requests(2))] == ["one\u2028two", "three\x85"]
+
+
 def test_a_script_is_a_queue_and_records_what_it_was_asked() -> None:
     teacher = Scripted(["one", Reply(text="tw", finish="length")])
     assert [reply.text for reply in replies(teacher, requests(2))] == ["one", "tw"]

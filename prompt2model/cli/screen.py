@@ -45,7 +45,7 @@ class Screen:
 
     def print_line(self, value: Any) -> None:
         """One of many results: a text as it stands, anything else as a line of JSON."""
-        typer.echo(value if isinstance(value, str) else json.dumps(_plain(value), ensure_ascii=False))
+        typer.echo(value if isinstance(value, str) else json.dumps(_plain(value), ensure_ascii=False, default=str))
 
     @contextmanager
     def working(self, *, silently: bool = False) -> Iterator[None]:

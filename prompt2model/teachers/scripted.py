@@ -52,7 +52,7 @@ def connect(model: str, **options: Any) -> "Scripted":
             f"The answers {model!r} cannot be read: {error}.",
             hint="Name a JSONL file: --teacher scripted:answers.jsonl",
         ) from error
-    lines = [_line(path, number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    lines = [_line(path, number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     fixed = [(contains, answer) for contains, answer in lines if contains]
     queue = iter([answer for contains, answer in lines if not contains])
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
