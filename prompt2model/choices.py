@@ -21,7 +21,10 @@ _QUOTED_LIST = re.compile(
     rf"\s*{QUOTED}{_GLOSS}(?:(?:\s|[,;/|、，]|{OR}|{_AND}|{SPANISH_OR})+(?:an? )?{QUOTED}{_GLOSS})+", re.IGNORECASE
 )
 _SENTENCE_END = re.compile(r"\n|(?<![A-Za-z0-9]\.[A-Za-z])[.!?。！？](?=\s|\Z|[\"”'])")
-_REASON = re.compile(r"[,;]?\s+(?:based on|depending on|according to|so that|because)\b.*", re.IGNORECASE | re.DOTALL)
+_REASON = re.compile(
+    r"[,;]?\s+(?:(?:based on|depending on|according to|so that|because|for example)\b|e\.g\.).*",
+    re.IGNORECASE | re.DOTALL,
+)
 _END = re.compile(rf"[,;]?\s+{any_of('lists', 'end')}.*", re.IGNORECASE | re.DOTALL)
 _NUMBERED = re.compile(r"(?:\A|(?<=[\s,;:]))\(?\d+\)\s*")
 _CHOICE = re.compile(rf"{OR}|{SPANISH_OR}|/|\|", re.IGNORECASE)

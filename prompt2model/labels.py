@@ -10,6 +10,7 @@ from itertools import islice, takewhile
 
 from prompt2model.asks import first_words, is_open, is_writing, names_sorting, sentences
 from prompt2model.choices import OR, QUOTED, SPANISH_OR, are_labels, bare, head, split_list
+from prompt2model.pairs import ARROW
 from prompt2model.vocabulary import any_of
 
 MAX_LABELS = 500
@@ -132,7 +133,7 @@ def _listed(text: str) -> list[str]:
     """`Labels: a, b, c`; `one of: a, b`; a list under a line that speaks of labels; a table of labels."""
     for lead in islice(_LEAD.finditer(text), MAX_PLACES):
         line, _, below = text[lead.end() :].partition("\n")
-        items = split_list(line) if line.strip() else _items_below(below)
+        items = split_list(line) if line.strip() else _items_below(below, lead[0], text)
         if are_labels(items):
             return items
     table = _TABLE.search(text)
@@ -150,20 +151,37 @@ def _after_colon(text: str) -> list[str]:
             and are_labels(items := split_list(line, choice=True), max_words=3)
         ):
             return items
-        if not line.strip() and names_sorting(text) and are_labels(items := _items_below(below)):
+        if not line.strip() and names_sorting(text) and are_labels(items := _items_below(below, before[-1], text)):
             return items
     return []
 
 
-def _items_below(text: str) -> list[str]:
+def _items_below(text: str, lead: str, instruction: str) -> list[str]:
     """The labels of the list that the text begins with, without their explanations; or its short lines."""
-    items = takewhile(_belongs_to_a_list, text.lstrip("\n").splitlines())
-    found = [head(match[1]) for line in items if (match := _ITEM.match(line))]
-    if found:
-        return found
+    lines = takewhile(_belongs_to_a_list, text.lstrip("\n").splitlines())
+    items = [match[1] for line in lines if (match := _ITEM.match(line))]
+    if items:
+        return [] if _are_examples(items, lead, instruction) else [head(item) for item in items]
     lines = text.strip("\n").split("\n\n")[0].splitlines()
     short = all(len(line.split()) <= 4 and not re.search(r"[.:!?|]", line) for line in lines)
     return [bare(line) for line in lines] if short else []
+
+
+_EXAMPLE = re.compile(any_of("examples", "example"), re.IGNORECASE)
+_CALLED_LABELS = re.compile(rf"{_NOUN}|\bone of\b", re.IGNORECASE)
+_ARROW = re.compile(rf"\S\s*{ARROW}\s*(.+)")
+MAX_OUTPUT_WORDS = 3
+"""Of what stands behind an arrow; more words are an explanation of what stands before it."""
+
+
+def _are_examples(items: list[str], lead: str, instruction: str) -> bool:
+    """Whether the items have two halves, and the line above calls them examples or at least not labels."""
+    if _EXAMPLE.search(lead):
+        return all(head(item) != bare(item) for item in items)
+    arrows = [_ARROW.search(item) for item in items]
+    if _CALLED_LABELS.search(lead) or not all(arrows):
+        return False
+    return is_writing(instruction) or all(len(arrow[1].split()) <= MAX_OUTPUT_WORDS for arrow in arrows if arrow)
 
 
 def _belongs_to_a_list(line: str) -> bool:

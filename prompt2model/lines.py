@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any
 
-from prompt2model.pairs import Pair, Read, check_complete, pair_of, role, strip_marks, unquote
+from prompt2model.pairs import ARROW, Pair, Read, check_complete, pair_of, role, strip_marks, unquote
 from prompt2model.vocabulary import any_of, words
 
 _BULLET = re.compile(r"^[ \t]*(?:[-*+•][ \t]+|\d+[.)][ \t]+|(?:example|ex\.?)[ \t]*\d*[:.)][ \t]*)", re.IGNORECASE)
@@ -122,7 +122,7 @@ def _joined(header: list[str], row: list[str], columns: list[int]) -> str:
 
 # text -> label
 
-_ARROW = re.compile(r"^(.*?\S)[ \t]*(?:[-–—=]{1,3}>|→|⇒|⟶|➜|➔|↦|\|->)[ \t]*(\S.*)?$")
+_ARROW = re.compile(rf"^(.*?\S)[ \t]*{ARROW}[ \t]*(\S.*)?$")
 
 
 def read_arrows(text: str, labels: Sequence[str]) -> Read:

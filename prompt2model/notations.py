@@ -81,7 +81,9 @@ def _read_body(body: str) -> Read:
 
 _ANNOUNCES = re.compile(rf"^[\W_]*{BEFORE_EXAMPLE}{EXAMPLE}(?:\s*\#?\d+)?{AFTER_EXAMPLE}[\W_]*$", re.IGNORECASE)
 _TRAILING = re.compile(
-    rf"(?<=[.!?。！？])[ \t]*{BEFORE_EXAMPLE}{EXAMPLE}[ \t]*[:：]?[ \t]*$", re.IGNORECASE | re.MULTILINE
+    rf"(?:(?<=[.!?。！？])[ \t]*{BEFORE_EXAMPLE}{EXAMPLE}[ \t]*[:：]?"
+    rf"|,[ \t]+{BEFORE_EXAMPLE}{EXAMPLE}[ \t]*[:：])[ \t]*$",
+    re.IGNORECASE | re.MULTILINE,
 )
 _TITLE = re.compile(
     rf"^[#*_ \t]*(?:{'|'.join(words('roles', 'instruction'))})[ \t]*[*_]*(?:[:：][*_ \t]*|(?=\n|\Z))",

@@ -240,6 +240,62 @@ def test_explanations_are_no_examples(text: str) -> None:
     assert read(text).examples == ()
 
 
+@pytest.mark.parametrize(
+    ("text", "instruction", "labels", "pairs"),
+    [
+        (
+            "Classify the reviews, for example:\n- Great film -> positive\n- Awful film -> negative\n- Dull -> negative",
+            "Classify the reviews",
+            ("positive", "negative"),
+            [("Great film", "positive"), ("Awful film", "negative"), ("Dull", "negative")],
+        ),
+        (
+            "Classify the reviews as positive or negative, for example:\n- Great film -> positive\n- Dull -> negative",
+            "Classify the reviews as positive or negative",
+            ("positive", "negative"),
+            [("Great film", "positive"), ("Dull", "negative")],
+        ),
+        (
+            "Tag the part of speech:\n- run -> verb\n- house -> noun",
+            "Tag the part of speech:",
+            (),
+            [("run", "verb"), ("house", "noun")],
+        ),
+        (
+            "Translate the following colloquial phrases into formal English:\n- gonna → going to\n- wanna be → want to be",
+            "Translate the following colloquial phrases into formal English:",
+            (),
+            [("gonna", "going to"), ("wanna be", "want to be")],
+        ),
+        ('Sort reviews, e.g.:\n- "Good": like\n- "Bad": hate', "Sort reviews", (), [("Good", "like"), ("Bad", "hate")]),
+    ],
+)
+def test_a_list_of_pairs_holds_examples_and_no_labels(
+    text: str, instruction: str, labels: tuple[str, ...], pairs: list[tuple[str, str]]
+) -> None:
+    task = read(text)
+    assert (task.instruction, task.labels) == (instruction, labels)
+    assert [(row.input, row.output) for row in task.examples] == pairs
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Classify mails:\n- bug -> the software is broken\n- billing -> a question about money",
+        "Sort mails into these categories:\n- bug -> broken\n- billing → money",
+        "Sort mails into one of:\n- bug -> broken\n- billing => money",
+    ],
+)
+def test_labels_may_be_explained_behind_arrows(text: str) -> None:
+    assert (read(text).labels, read(text).examples) == (("bug", "billing"), ())
+
+
+def test_announced_pairs_that_no_notation_reads_are_noted_and_are_no_labels() -> None:
+    task = read("Classify the reviews, for example:\n- Great film: positive\n- Awful film: negative")
+    assert (task.labels, task.examples) == ((), ())
+    assert any("were not read" in note for note in task.notes)
+
+
 def test_labels_are_spelled_as_the_examples_spell_them() -> None:
     task = read(
         "Classify as positive, negative or neutral.\n\nText: good\nLabel: Positive\n\nText: bad\nLabel: NEGATIVE."
