@@ -22,7 +22,8 @@ _QUOTED_LIST = re.compile(
 )
 _SENTENCE_END = re.compile(r"\n|(?<![A-Za-z0-9]\.[A-Za-z])[.!?。！？](?=\s|\Z|[\"”'])")
 _REASON = re.compile(
-    r"[,;]?\s+(?:(?:based on|depending on|according to|so that|because|for example)\b|e\.g\.).*",
+    r"[,;]?\s+(?:(?:based on|depending on|according to|so that|because|for example)\b|e\.g\.).*"
+    r"|\s*[:：;–—-]\s*(?:say|tell|decide|choose) which\b.*",
     re.IGNORECASE | re.DOTALL,
 )
 _END = re.compile(rf"[,;]?\s+{any_of('lists', 'end')}.*", re.IGNORECASE | re.DOTALL)

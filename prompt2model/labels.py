@@ -56,8 +56,8 @@ def _distinct(items: Iterable[str]) -> tuple[str, ...]:
 _RATE = re.compile(any_of("asks", "rate"), re.IGNORECASE)
 _COUNTED = r"(?:words?|sentences?|letters?|characters?|lines?|paragraphs?|%|percent|years?|items?|features?|\d)"
 _SCALE = re.compile(
-    r"(?<![\d$€£])\b(?P<low>\d{1,2})\s*(?:-|–|—|to|and|through|bis|a|à|до|到|至|から)\s*(?P<high>\d{1,2})\b"
-    rf"(?!\s*{_COUNTED})",
+    r"(?<![\d$€£])(?<!\d[.,])\b(?P<low>\d{1,2})\s*(?:-|–|—|to|and|through|bis|a|à|до|到|至|から)\s*(?P<high>\d{1,2})\b"
+    rf"(?![.,]\d|\s*{_COUNTED})",
     re.IGNORECASE,
 )
 
@@ -158,8 +158,8 @@ def _after_colon(text: str) -> list[str]:
 
 def _items_below(text: str, lead: str, instruction: str) -> list[str]:
     """The labels of the list that the text begins with, without their explanations; or its short lines."""
-    lines = takewhile(_belongs_to_a_list, text.lstrip("\n").splitlines())
-    items = [match[1] for line in lines if (match := _ITEM.match(line))]
+    below = takewhile(_belongs_to_a_list, text.lstrip("\n").splitlines())
+    items = [match[1] for line in below if (match := _ITEM.match(line))]
     if items:
         return [] if _are_examples(items, lead, instruction) else [head(item) for item in items]
     lines = text.strip("\n").split("\n\n")[0].splitlines()
@@ -197,6 +197,9 @@ _BEFORE_LIST = re.compile(
     rf"(?:\s*(?:the |these )?(?:following )?(?:\w+ )?{_NOUN})?:?\s*",
     re.IGNORECASE,
 )
+_TO = r"\s*(?:-|–|—|to|and|through|bis|und|a|y|à|et|e)\s*-?"
+_DECIMALS = re.compile(rf"\s*-?(?:\d+[.,]\d+{_TO}\d|\d+{_TO}\d+[.,]\d)")
+"""A range of numbers that are not all whole is no set of answers."""
 _EAST_ASIAN = (
     r"(?:分类|归类|分類|判断|标记|标注|判定)[^。！？\n]{0,80}?(?:为|成|為|是)(?P<list>[^。！？\n]+)",
     r"[をはが、](?P<list>[^を。\n]{1,200}?)(?:のいずれか|のどちらか|のどれか)?(?:に|として|へ)(?:分類|判定|分け|仕分け|ラベル)",
@@ -225,7 +228,7 @@ def _behind_a_lead(sentence: str) -> list[str]:
 
 def _phrase(text: str, *, choice: bool) -> list[str]:
     items = split_list(_BEFORE_LIST.sub("", text), choice=choice)
-    return items if are_labels(items) else []
+    return items if are_labels(items) and not _DECIMALS.match(text) else []
 
 
 def _in_east_asian(sentence: str) -> list[str]:
@@ -241,12 +244,16 @@ def _in_east_asian(sentence: str) -> list[str]:
 
 # Is it a, b or c?
 
-_ASKS = re.compile(r"\b(?:whether|if|ob|si|se|either)\b|\A(?:is|are|does|do|was|ist|es|est)\b|[?？]\Z", re.IGNORECASE)
+_ASKS = re.compile(
+    r"\b(?:whether|if|ob|si|se|either|(?:say|tell|decide|choose) which)\b"
+    r"|\A(?:is|are|does|do|was|ist|es|est)\b|[?？]\Z",
+    re.IGNORECASE,
+)
 _CHOICE = re.compile(rf"{OR}|{SPANISH_OR}", re.IGNORECASE)
 _OR_NOT = re.compile(
     r"\b(?:is|are|be|was|ist|es|est)\s+(?:an? |the )?((?:[\w-]+ ){0,2}?[\w-]+) or not\b", re.IGNORECASE
 )
-_IS = re.compile(r"\b(?:is|are|was|were|be|as|to|has|contains|expresses|an?|ist|es|est|son|sind)\b")
+_IS = re.compile(r"(?<!, )(?<!\bor )\b(?:is|are|was|were|be|as|to|has|contains|expresses|an?|ist|es|est|son|sind)\b")
 _WORD = rf"(?:{QUOTED}|[\w-]+)"
 _CHAIN = re.compile(rf"{_WORD}(?:,\s+{_WORD})*,?\s+{OR}\s+{_WORD}", re.IGNORECASE)
 
