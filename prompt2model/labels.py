@@ -40,7 +40,17 @@ _SAYS = re.compile(r"answer|(?:generate|write|produce|give|return|print)(?: eith
 def _readers(text: str) -> tuple[Callable[[str], list[str]], ...]:
     """The surest first. A question to be answered, or `Write "a" or "b"`, may have set answers; a text has none."""
     if not is_writing(text):
-        return (_scale, _answers, _listed, _after_colon, _sorted_into, _alternatives, _in_brackets, _bare_choice)
+        return (
+            _scale,
+            _answers,
+            _listed,
+            _facets,
+            _after_colon,
+            _sorted_into,
+            _alternatives,
+            _in_brackets,
+            _bare_choice,
+        )
     return (_answers, _listed) if _SAYS.match(first_words(text)) else (_listed,)
 
 
@@ -75,10 +85,16 @@ def _scale(text: str) -> list[str]:
 # Answer yes or no
 
 _ANSWER = re.compile(any_of("asks", "answer"), re.IGNORECASE)
-_WITH = rf"\s*(?:(?:{any_of('lists', 'with')}|:)\s*)*"
+_ONE_WORD = r"(?:in\s+)?(?:one|a single)\s+word(?=\s*[:：])"
+_WITH = rf"\s*(?:(?:{any_of('lists', 'with')}|{_ONE_WORD}|:)\s*)*"
 _WORD_IN_CASE = rf"({QUOTED}|(?<![\w-])[\w-]+)"
 _FIRST_CASE = re.compile(rf"{_WITH}{_WORD_IN_CASE},?\s+(?:if|for|when)\b", re.IGNORECASE)
-_CASE = re.compile(rf"{_WORD_IN_CASE},?\s+(?:if|for|when|in case|otherwise|wenn|falls|für|si|para|pour)\b", re.I)
+_LAST_CASE = rf",?\s+(?:{any_of('asks', 'answer')}\s+)?{_WORD_IN_CASE}[.\s]*\Z"
+_CASE = re.compile(
+    rf"{_WORD_IN_CASE},?\s+(?:(?:if|for|when|in case|wenn|falls|für|si|para|pour)\b|otherwise\b(?!{_LAST_CASE}))", re.I
+)
+_ELSE_CASE = re.compile(rf"\b(?:else|otherwise|sonst|sinon|si no|altrimenti){_LAST_CASE}", re.IGNORECASE)
+_LENGTH = r"\b(?:one|two|three|\d+)\s+(?:short\s+)?(?:word|phrase|sentence|line|paragraph|number)s?\b"
 _OPEN_QUESTION = re.compile(r"(?<!whether )(?<!if )\b(?:what|how|why|who|which)\b(?! of the)[^.]*\?", re.IGNORECASE)
 
 
@@ -101,15 +117,15 @@ def _quoted_after(text: str) -> list[str]:
 
 
 def _cases(text: str) -> list[str]:
-    """`1 for spam, 0 for ham`; `true if there is an error and false otherwise`."""
-    found = [bare(match[1]) for match in _CASE.finditer(text)]
+    """`1 for spam, 0 for ham`; `true if there is an error and false otherwise`; `1 if it is spam, else 0`."""
+    found = [bare(match[1]) for pattern in (_CASE, _ELSE_CASE) for match in pattern.finditer(text)]
     return found if _FIRST_CASE.match(text) and are_labels(found) else []
 
 
 def _plain_after(text: str) -> list[str]:
     """A list of one or two words each; an article begins a description, not a label."""
     after = re.sub(rf"\A{_WITH}", "", text, flags=re.IGNORECASE)
-    items = [] if re.match(r"(?:the|an?|your|its)\s", after) else split_list(after, choice=True)
+    items = [] if re.match(rf"(?:the|an?|your|its)\s|{_LENGTH}", after) else split_list(after, choice=True)
     return items if are_labels(items, max_words=2) else []
 
 
@@ -138,6 +154,18 @@ def _listed(text: str) -> list[str]:
             return items
     table = _TABLE.search(text)
     return [bare(row.strip().removeprefix("|").split("|")[0]) for row in table[1].splitlines()] if table else []
+
+
+_FACETS_ARE = re.compile(
+    rf"{any_of('lists', 'facets')}[ \t]*(?:are|include|sind|son|sono|[:：])[:：]?[ \t]*", re.IGNORECASE
+)
+
+
+def _facets(text: str) -> list[str]:
+    """`Genres are a, b and c`, where no sentence asks for a text that may have one of them."""
+    lead = None if any(is_writing(sentence) for sentence in sentences(text)) else _FACETS_ARE.search(text)
+    items = split_list(text[lead.end() :]) if lead else []
+    return items if are_labels(items, max_words=3) else []
 
 
 def _after_colon(text: str) -> list[str]:
@@ -296,7 +324,7 @@ def _in_brackets(text: str) -> list[str]:
         return []
     for match in _BRACKETS.finditer(text):
         items = split_list(match[1], choice=True)
-        if are_labels(items, max_words=3):
+        if are_labels(items, max_words=3) and not re.search(_LENGTH, match[1]):
             return items
     slashes = _SLASHES.search(text)
     return slashes[0].split("/") if slashes else []
