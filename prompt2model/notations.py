@@ -89,6 +89,7 @@ _TITLE = re.compile(
     rf"^[#*_ \t]*(?:{'|'.join(words('roles', 'instruction'))})[ \t]*[*_]*(?:[:：][*_ \t]*|(?=\n|\Z))",
     re.IGNORECASE | re.MULTILINE,
 )
+_EMPTY_LIST = re.compile(r"^[ \t]*\[\s*\][ \t]*$", re.MULTILINE)
 _EMPTY_FENCE = re.compile(r"^[ \t]*```[\w+-]*[ \t]*\n\s*```[ \t]*$", re.MULTILINE)
 _PROSE = re.compile(r"(?![\W_]*\Z)(?!```)")
 _RULE = re.compile(r"^[ \t]*(?:[-=*_#~][ \t]*){3,}$", re.MULTILINE)
@@ -103,7 +104,7 @@ def _tidied(prose: str) -> str:
     lines = [line.rstrip() for line in prose.splitlines()]
     below = [*lines[1:], ""]
     text = "\n".join(line for line, following in zip(lines, below, strict=False) if not _is_left_over(line, following))
-    text = _RULE.sub("", _EMPTY_FENCE.sub("", _TRAILING.sub("", text)))
+    text = _RULE.sub("", _EMPTY_FENCE.sub("", _EMPTY_LIST.sub("", _TRAILING.sub("", text))))
     return re.sub(r"\n{3,}", "\n\n", _TITLE.sub("", text)).strip()
 
 

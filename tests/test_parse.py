@@ -41,6 +41,10 @@ PAIRS = [("I love it", "positive"), ("It broke", "negative")]
 NOTATIONS = {
     "quoted": 'input="I love it"\noutput="positive"\n\ninput="It broke"\noutput="negative"',
     "quoted on one line": 'input="I love it", output="positive"\ninput="It broke", output="negative"',
+    "quoted, all on one line": 'input="I love it" output="positive", input="It broke",output="negative"',
+    "quoted in brackets": '(input="I love it", output="positive")\n(input="It broke", output="negative")',
+    "quoted in a list": '[(input="I love it", output="positive"), (input="It broke", output="negative")]',
+    "quoted in a long list": '[\n  (input="I love it", output="positive"),\n  (input="It broke", output="negative"),\n]',
     "typographic quotes": "input=“I love it”\noutput=“positive”\ninput=“It broke”\noutput=“negative”",
     "keys": "Input: I love it\nOutput: positive\n\nInput: It broke\nOutput: negative",
     "keys, Windows line ends": "Input: I love it\r\nOutput: positive\r\n\r\nInput: It broke\r\nOutput: negative",
@@ -108,6 +112,12 @@ DECLARED = {
     "JSON between rules": "---\n" + json.dumps({"examples": PAIRS}) + f"\n---\n{SENTIMENT}",
     "YAML": f"instruction: {SENTIMENT}\nexamples:\n- [I love it, positive]\n- [It broke, negative]\n",
 }
+
+
+def test_quoted_examples_may_follow_the_sentence_on_its_line() -> None:
+    task = read(f'{SENTIMENT} input="I love it" output="positive", input="It broke" output="negative"')
+    assert [(row.input, row.output) for row in task.examples] == PAIRS
+    assert task.instruction == SENTIMENT
 
 
 @pytest.mark.parametrize("text", DECLARED.values(), ids=DECLARED.keys())
