@@ -21,7 +21,7 @@ MODULES = {
 FLOORS = (
     # 0: stand on nothing of ours
     "errors home records cells deadline spelling language vocabulary matching twins charts losses progress optimiser"
-    " schemas pace conclusion policy",
+    " schemas pace conclusion policy fences",
     # 1: one thing each, on records and errors
     "registry teacher prompts store streams shards pairs bootstrap checkpoints hub_cards skills conversion asks"
     " choices metrics exporters stages seeds marks several minhash rewordings ngrams"

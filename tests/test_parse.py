@@ -58,6 +58,8 @@ NOTATIONS = {
     "numbered headings": "Example 1:\nInput: I love it\nOutput: positive\n\nExample 2:\nInput: It broke\nOutput: negative",
     "bold keys": "**Input:** I love it\n**Output:** positive\n\n**Input:** It broke\n**Output:** negative",
     "bold, colon outside": "**Input**: I love it\n**Output**: positive\n\n**Input**: It broke\n**Output**: negative",
+    "keys in a fence": "```\nInput: I love it\nOutput: positive\n\nInput: It broke\nOutput: negative\n```",
+    "keys, a fence each": "```\nInput: I love it\nOutput: positive\n```\n\n```\nInput: It broke\nOutput: negative\n```",
     "bulleted keys": "- Input: I love it\n  Output: positive\n- Input: It broke\n  Output: negative",
     "keys on one line": "Input: I love it Output: positive\nInput: It broke Output: negative",
     "keys and a bar": "Input: I love it | Output: positive\nInput: It broke | Output: negative",
@@ -189,6 +191,14 @@ GENERATIONS = [
         [("add", "def add(a, b):\n    return a + b")],
     ),
     (
+        'Write code.\n\nInput: f\nOutput: x = 1\n\nInput: g\nOutput: def g(s):\n    """Do it.\n\n    input: s\n    """\n    return s',
+        [("f", "x = 1"), ("g", 'def g(s):\n    """Do it.\n\n    input: s\n    """\n    return s')],
+    ),
+    (
+        "Write YAML.\n\nInput: a\nOutput:\n```yaml\ninput: 1\nExample:\noutput: 2\n```\n\nInput: b\nOutput:\n```yaml\nc: 3\n```",
+        [("a", "input: 1\nExample:\noutput: 2"), ("b", "c: 3")],
+    ),
+    (
         "Fix the text.\n\nInput: i is\nOutput: I am\n\nHere is another one:\n\nInput: he go\nOutput: he goes",
         [("i is", "I am"), ("he go", "he goes")],
     ),
@@ -226,6 +236,7 @@ def test_examples_of_a_generation_are_read_as_written(text: str, pairs: list[tup
         ("Give the capital. For example:\nFrance -> Paris\nSpain -> Madrid", "Give the capital."),
         ("Give the capital.\n\nHere are a few examples:\n- France -> Paris\n- Spain -> Madrid", "Give the capital."),
         ("Give it.\n\nInput: France\nOutput: Paris\n\nUse the English name.", "Give it.\n\nUse the English name."),
+        ("Give the capital.\n```\nInput: France\nOutput: Paris\n```\nBe brief.", "Give the capital.\n\nBe brief."),
         ("Give the capital.\n```\nFrance -> Paris\nSpain -> Madrid\n```", "Give the capital."),
     ],
 )
