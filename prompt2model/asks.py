@@ -4,8 +4,8 @@ import re
 
 from prompt2model.vocabulary import any_of
 
-_INTO_SET = rf"(?:\binto\b|\bas\b[^.\n]*(?:\bor\b|/)|\bby (?:\w+ )?{any_of('asks', 'facet')}:)"
-_ORDERS = rf"sort(?![^.\n]*{_INTO_SET}(?![^.\n]*\b(?:order|ascending|descending|alphabet\w*)\b))"
+_INTO_SET = rf"(?:\binto\b|\bas\b[^.\n]{{0,200}}(?:\bor\b|/)|\bby (?:\w+ )?{any_of('asks', 'facet')}:)"
+_ORDERS = rf"sort(?![^.\n]{{0,400}}{_INTO_SET}(?![^.\n]{{0,200}}\b(?:order|ascending|descending|alphabet\w*)\b))"
 _ANSWERS_QUESTIONS = r"answer (?:the |this |these |my |a )?(?:\w+ )*questions?"
 _WRITE = re.compile(
     rf"{any_of('asks', 'write')}|(?:{_ORDERS}|{_ANSWERS_QUESTIONS})\b|[把将次].{{0,20}}(?:翻译|翻訳|要約)",

@@ -9,19 +9,21 @@ _TRIPLE_QUOTES = ('"""', "'''")
 def enclosures(lines: list[str]) -> list[tuple[int, int]]:
     """The numbers of the lines that open and close each; one that does not end encloses nothing."""
     found: list[tuple[int, int]] = []
+    last = {line.strip(): number for number, line in enumerate(lines)}
     start = 0
     while start < len(lines):
-        end = _fence_end(lines, start) or _docstring_end(lines, start)
+        end = _fence_end(lines, start, last) or _docstring_end(lines, start)
         found.extend([(start, end)] if end else [])
         start = (end or start) + 1
     return found
 
 
-def _fence_end(lines: list[str], start: int) -> int:
+def _fence_end(lines: list[str], start: int, last: dict[str, int]) -> int:
+    """The next line that is nothing but the fence; `last` tells where no line is any more."""
     opening = _FENCE.search(lines[start])
-    if not opening:
+    if not opening or last.get(opening[1], 0) <= start:
         return 0
-    return next((number for number in range(start + 1, len(lines)) if lines[number].strip() == opening[1]), 0)
+    return next(number for number in range(start + 1, len(lines)) if lines[number].strip() == opening[1])
 
 
 def _docstring_end(lines: list[str], start: int) -> int:

@@ -107,12 +107,21 @@ def _open_lines(lines: list[str]) -> list[_Line]:
 _INLINE = re.compile(r"[ \t]+(?:[|,;/][ \t]*)?(?=(?:\*\*|__)?(?P<name>[^\W\d_]+)(?:\*\*)?[:：])")
 
 
+_INLINE_PAIRS = re.compile(
+    r"(?<=[.!?。！？:：])[ \t]+(?=(?:input[:：].{1,500}?[ \t]output[:：].{1,500}?){2})", re.IGNORECASE
+)
+
+
 def _one_key_a_line(line: str) -> list[str]:
-    """`Input: a Output: b` cut in two."""
+    """`Input: a Output: b` cut in two, more of them into more; several may follow a sentence."""
     first = _key(line)
     if not first or role(first[0]) != "input":
-        return [line]
-    cuts = [cut.end() for cut in _INLINE.finditer(line) if _is_partner(first[0], cut["name"])]
+        start = _INLINE_PAIRS.search(line)
+        return [line[: start.start()], *_one_key_a_line(line[start.end() :])] if start else [line]
+    cuts: list[int] = []
+    for cut in _INLINE.finditer(line):
+        is_next = cut["name"] == first[0] if len(cuts) % 2 else _is_partner(first[0], cut["name"])
+        cuts.extend([cut.end()] if is_next else [])
     pieces = [line[start:end] for start, end in pairwise([0, *cuts, len(line)])]
     return [piece.strip().rstrip("|;/").removesuffix(",").rstrip() for piece in pieces] if cuts else [line]
 

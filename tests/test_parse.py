@@ -62,6 +62,7 @@ NOTATIONS = {
     "keys, a fence each": "```\nInput: I love it\nOutput: positive\n```\n\n```\nInput: It broke\nOutput: negative\n```",
     "bulleted keys": "- Input: I love it\n  Output: positive\n- Input: It broke\n  Output: negative",
     "keys on one line": "Input: I love it Output: positive\nInput: It broke Output: negative",
+    "keys, all on one line": "Input: I love it Output: positive Input: It broke Output: negative",
     "keys and a bar": "Input: I love it | Output: positive\nInput: It broke | Output: negative",
     "headings": "### Input\nI love it\n\n### Output\npositive\n\n### Input\nIt broke\n\n### Output\nnegative",
     "value on the next line": "Input:\nI love it\nOutput:\npositive\n\nInput:\nIt broke\nOutput:\nnegative",
@@ -83,6 +84,9 @@ NOTATIONS = {
     "table, odd headers": "| Was | Wie |\n|--|--|\n| I love it | positive |\n| It broke | negative |",
     "comma-separated": "text,label\nI love it,positive\nIt broke,negative",
     "tab-separated": "text\tlabel\nI love it\tpositive\nIt broke\tnegative",
+    "tab-separated, announced": "Examples:\nI love it\tpositive\nIt broke\tnegative",
+    "bar-separated, announced": "Examples:\n\nI love it | positive\nIt broke | negative",
+    "bars in a list": "Examples:\n- I love it | positive\n- It broke | negative",
     "list with quotes": 'Examples:\n- "I love it": positive\n- "It broke": negative',
     "list with brackets": "- I love it (positive)\n- It broke (negative)",
     "list with dashes": "1. I love it - positive\n2. It broke - negative",
@@ -90,6 +94,11 @@ NOTATIONS = {
     "blocks": "I love it\npositive\n\nIt broke\nnegative",
     "blocks with rules": "I love it\npositive\n###\nIt broke\nnegative",
     "JSON lines": '{"input": "I love it", "output": "positive"}\n{"input": "It broke", "output": "negative"}',
+    "JSON array": '[{"input": "I love it", "output": "positive"}, {"input": "It broke", "output": "negative"}]',
+    "JSON array in a fence": '```json\n[\n  {"input": "I love it", "output": "positive"},\n  {\n    "input": "It broke",\n    "output": "negative"\n  }\n]\n```',
+    "long JSON objects": '{\n  "input": "I love it",\n  "output": "positive"\n}\n{\n  "input": "It broke",\n  "output": "negative"\n}',
+    "YAML in a fence": "```yaml\n- input: I love it\n  output: positive\n- input: It broke\n  output: negative\n```",
+    "YAML in a fence, with its key": "```yml\nexamples:\n  - {input: I love it, output: positive}\n  - input: It broke\n    output: |-\n      negative\n```",
     "JSON lines in a fence": '```json\n{"text": "I love it", "label": "positive"}\n{"text": "It broke", "label": "negative"}\n```',
 }
 
@@ -199,6 +208,14 @@ GENERATIONS = [
         [("a", "input: 1\nExample:\noutput: 2"), ("b", "c: 3")],
     ),
     (
+        "Translate to French. Input: Hello. Output: Bonjour. Input: Bye. Output: Au revoir.",
+        [("Hello.", "Bonjour."), ("Bye.", "Au revoir.")],
+    ),
+    (
+        'Make rows.\n\nInput: a to b\nOutput:\n[\n{"input": "a",\n"output": "b"}]',
+        [("a to b", '[\n{"input": "a",\n"output": "b"}]')],
+    ),
+    (
         "Fix the text.\n\nInput: i is\nOutput: I am\n\nHere is another one:\n\nInput: he go\nOutput: he goes",
         [("i is", "I am"), ("he go", "he goes")],
     ),
@@ -253,6 +270,10 @@ def test_what_is_no_example_is_the_instruction(text: str, instruction: str) -> N
         "Translate English -> French",
         "Map names to codes.\n\nThat is, for example: Germany -> DE. Use capitals.",
         "Summarise the text in the way that a journalist would\nand keep the facts.\n\nDo not add facts, and do not\nleave any out.",
+        "Show each step. Input: a review. Output: its stars.",
+        'Extract entities as JSON:\n[{"text": "Paris", "label": "LOC"}]',
+        "Write a shell command. Example:\ncat names | sort",
+        "Examples of labels:\n\n| label | meaning |\n|---|---|\n| bug | broken |\n| idea | new |",
         "Note: be brief.\nStyle: formal.\nWrite a reply.",
         "Write SQL for this table.\n\n| column | type |\n|---|---|\n| id | integer |\n| name | text |",
     ],
@@ -570,6 +591,20 @@ def test_nobody_is_asked_without_need() -> None:
 
 def test_examples_that_were_not_read_are_noted() -> None:
     assert any("were not read" in note for note in read(UNREAD).notes)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'Sort mails.\n```json\n[{"input": "It crashes", "output": "bug"}, {"input": "Hi", "output": "other",]\n```',
+        "Give the capital, input: France output: Paris, input: Spain output: Madrid",
+        "Write a shell command. Example:\ncat names | sort",
+    ],
+)
+def test_what_looks_like_data_and_is_not_read_is_noted(text: str) -> None:
+    task = read(text)
+    assert task.examples == ()
+    assert any("were not read" in note for note in task.notes)
 
 
 def test_a_description_cannot_begin_a_message_of_its_own() -> None:
