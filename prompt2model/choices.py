@@ -33,7 +33,7 @@ _CONJUNCTION = re.compile(rf"\A(?:{OR}|{_AND}|{SPANISH_OR})\s+", re.IGNORECASE)
 _CONJUNCTION_LAST = re.compile(rf"[,;]?\s*(?:{OR}|{_AND})?\s*\Z", re.IGNORECASE)
 _SHARED = re.compile(any_of("lists", "shared"), re.IGNORECASE)
 _NEVER_IN = re.compile(any_of("lists", "never_in"), re.IGNORECASE)
-_ARTICLE = re.compile(r"\A(?:an?|the|to|either|ein(?:e|en)?|una?|une?|eher) ", re.IGNORECASE)
+_ARTICLE = re.compile(r"\A(?:an?|the|to|if|whether|either|ein(?:e|en)?|una?|une?|eher) ", re.IGNORECASE)
 _HEAD_END = re.compile(r"[:：(]|\s[-–—=]+>?\s|\s*→|\.\s|,\s(?:if|when|for|otherwise|else)\b")
 
 
