@@ -4,13 +4,15 @@ import re
 
 from prompt2model.vocabulary import any_of
 
-_ORDERS = r"sort(?![^.\n]*\binto\b(?![^.\n]*\border\b))"
+_INTO_SET = rf"(?:\binto\b|\bas\b[^.\n]{{0,200}}(?:\bor\b|/)|\bby (?:\w+ )?{any_of('asks', 'facet')}:)"
+_ORDERS = rf"sort(?![^.\n]{{0,400}}{_INTO_SET}(?![^.\n]{{0,200}}\b(?:order|ascending|descending|alphabet\w*)\b))"
 _ANSWERS_QUESTIONS = r"answer (?:the |this |these |my |a )?(?:\w+ )*questions?"
 _WRITE = re.compile(
     rf"{any_of('asks', 'write')}|(?:{_ORDERS}|{_ANSWERS_QUESTIONS})\b|[把将次].{{0,20}}(?:翻译|翻訳|要約)",
     re.IGNORECASE,
 )
-_SORT = re.compile(any_of("asks", "sort"), re.IGNORECASE)
+_FIND_OUT = rf"find out (?:(?:the|its|which|what|in which|by which) )*(?:\w+ )?{any_of('asks', 'facet')}"
+_SORT = re.compile(rf"{any_of('asks', 'sort')}|\b{_FIND_OUT}", re.IGNORECASE)
 _ALSO = r"explain|justify|correct|rewrite|summari[sz]e|translate|describe|suggest"
 _OPEN = re.compile(
     rf"(?:\b(?:and|then|also)|,) (?:briefly )?(?:{_ALSO})\b|\botherwise,? (?:{_ALSO})\b"

@@ -21,7 +21,11 @@ _QUOTED_LIST = re.compile(
     rf"\s*{QUOTED}{_GLOSS}(?:(?:\s|[,;/|、，]|{OR}|{_AND}|{SPANISH_OR})+(?:an? )?{QUOTED}{_GLOSS})+", re.IGNORECASE
 )
 _SENTENCE_END = re.compile(r"\n|(?<![A-Za-z0-9]\.[A-Za-z])[.!?。！？](?=\s|\Z|[\"”'])")
-_REASON = re.compile(r"[,;]?\s+(?:based on|depending on|according to|so that|because)\b.*", re.IGNORECASE | re.DOTALL)
+_REASON = re.compile(
+    r"[,;]?\s+(?:(?:based on|depending on|according to|so that|because|for example)\b|e\.g\.).*"
+    r"|\s*[:：;–—-]\s*(?:say|tell|decide|choose) which\b.*",
+    re.IGNORECASE | re.DOTALL,
+)
 _END = re.compile(rf"[,;]?\s+{any_of('lists', 'end')}.*", re.IGNORECASE | re.DOTALL)
 _NUMBERED = re.compile(r"(?:\A|(?<=[\s,;:]))\(?\d+\)\s*")
 _CHOICE = re.compile(rf"{OR}|{SPANISH_OR}|/|\|", re.IGNORECASE)
@@ -29,7 +33,7 @@ _CONJUNCTION = re.compile(rf"\A(?:{OR}|{_AND}|{SPANISH_OR})\s+", re.IGNORECASE)
 _CONJUNCTION_LAST = re.compile(rf"[,;]?\s*(?:{OR}|{_AND})?\s*\Z", re.IGNORECASE)
 _SHARED = re.compile(any_of("lists", "shared"), re.IGNORECASE)
 _NEVER_IN = re.compile(any_of("lists", "never_in"), re.IGNORECASE)
-_ARTICLE = re.compile(r"\A(?:an?|the|to|either|ein(?:e|en)?|una?|une?|eher) ", re.IGNORECASE)
+_ARTICLE = re.compile(r"\A(?:an?|the|to|if|whether|either|ein(?:e|en)?|una?|une?|eher) ", re.IGNORECASE)
 _HEAD_END = re.compile(r"[:：(]|\s[-–—=]+>?\s|\s*→|\.\s|,\s(?:if|when|for|otherwise|else)\b")
 
 

@@ -5,7 +5,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
+from prompt2model.fences import enclosures
 from prompt2model.pairs import Pair, Read, missing, role, strip_marks, unquote
 from prompt2model.vocabulary import any_of
 
@@ -25,6 +27,7 @@ _BARE_KEY = re.compile(
     rf"^{_LEAD}(?:#{{1,6}}[ \t]+(?P<name>{_NAME})|(?:\*\*|__)(?P<bold>{_NAME})(?:\*\*|__))(?:[ \t]*\d+)?[ \t]*$"
 )
 _HEADING = re.compile(rf"^[ \t#>*_-]*{BEFORE_EXAMPLE}{EXAMPLE}[ \t]*\#?\d*[ \t]*[:：.)_*#-]*[ \t]*$", re.IGNORECASE)
+_FENCE = re.compile(r"[ \t]*(?:```|~~~)")
 _RULE = re.compile(r"^[ \t]*(?:[-=*_#~][ \t]*){3,}$")
 
 
@@ -53,7 +56,7 @@ def read_keyed(text: str) -> Read:
     Keys that name no half by themselves count where they come again and again in the same order. Raises TaskError for
     an input without an output.
     """
-    lines = [part for line in text.splitlines() for part in _one_key_a_line(line)]
+    lines = _lines(text.splitlines())
     roles = _roles(lines)
     if not roles:
         return [], text, Counter()
@@ -69,15 +72,56 @@ def read_keyed(text: str) -> Read:
 
 # Keys
 
+
+@dataclass(frozen=True)
+class _Line:
+    """A line, and the key that it begins with."""
+
+    text: str
+    key: tuple[str, str] | None
+    place: Literal["open", "code", "edge"] = "open"
+    """Whether it belongs to a value as it is; at an edge stood a fence around whole examples."""
+
+
+def _lines(lines: list[str]) -> list[_Line]:
+    """The lines of the text; fences around whole examples are left out, those around code are the value's."""
+    found: list[_Line] = []
+    edge = _Line("", None, "edge")
+    start, has_begun = 0, False
+    for opening, closing in enclosures(lines):
+        before, inside = _open_lines(lines[start:opening]), _open_lines(lines[opening + 1 : closing])
+        has_begun = has_begun or any(line.key and role(line.key[0]) in ("input", "output") for line in before)
+        if _FENCE.match(lines[opening]) and not has_begun and _roles(inside):
+            found += [*before, edge, *inside, edge]
+        else:
+            closed = [_Line(line, None, "code") for line in lines[opening + 1 : closing + 1]]
+            found += [*before, *_open_lines([lines[opening]]), *closed]
+        start = closing + 1
+    return found + _open_lines(lines[start:])
+
+
+def _open_lines(lines: list[str]) -> list[_Line]:
+    return [_Line(part, _key(part)) for line in lines for part in _one_key_a_line(line)]
+
+
 _INLINE = re.compile(r"[ \t]+(?:[|,;/][ \t]*)?(?=(?:\*\*|__)?(?P<name>[^\W\d_]+)(?:\*\*)?[:：])")
 
 
+_INLINE_PAIRS = re.compile(
+    r"(?<=[.!?。！？:：])[ \t]+(?=(?:input[:：].{1,500}?[ \t]output[:：].{1,500}?){2})", re.IGNORECASE
+)
+
+
 def _one_key_a_line(line: str) -> list[str]:
-    """`Input: a Output: b` cut in two."""
+    """`Input: a Output: b` cut in two, more of them into more; several may follow a sentence."""
     first = _key(line)
     if not first or role(first[0]) != "input":
-        return [line]
-    cuts = [cut.end() for cut in _INLINE.finditer(line) if _is_partner(first[0], cut["name"])]
+        start = _INLINE_PAIRS.search(line)
+        return [line[: start.start()], *_one_key_a_line(line[start.end() :])] if start else [line]
+    cuts: list[int] = []
+    for cut in _INLINE.finditer(line):
+        is_next = cut["name"] == first[0] if len(cuts) % 2 else _is_partner(first[0], cut["name"])
+        cuts.extend([cut.end()] if is_next else [])
     pieces = [line[start:end] for start, end in pairwise([0, *cuts, len(line)])]
     return [piece.strip().rstrip("|;/").removesuffix(",").rstrip() for piece in pieces] if cuts else [line]
 
@@ -98,9 +142,9 @@ def _key(line: str) -> tuple[str, str] | None:
     return (name, "") if role(name) in ("input", "output") else None
 
 
-def _roles(lines: list[str]) -> dict[str, str]:
+def _roles(lines: list[_Line]) -> dict[str, str]:
     """Which keys make up the examples, and as which half; none where there are no examples."""
-    order = [(number, key[0].casefold()) for number, line in enumerate(lines) if (key := _key(line))]
+    order = [(number, line.key[0].casefold()) for number, line in enumerate(lines) if line.key]
     known = {name: role(name) for _, name in order}
     if {"input", "output"} <= set(known):  # then other keys belong to the values
         return {name: kind for name, kind in known.items() if name in ("input", "output") or kind == "rationale"}
@@ -136,22 +180,28 @@ _NEGATIVE = re.compile(r"\b(?:negative|bad|wrong|incorrect)[ \t]+example", re.IG
 _YOUR_TURN = re.compile(r"\b(?:now (?:complete|do|answer|your|it)|your turn|complete the following)\b", re.IGNORECASE)
 
 
-def _entries(lines: list[str], roles: dict[str, str]) -> tuple[list[_Entry], list[str]]:
-    """The entries in order, and the lines before them."""
+def _entries(lines: list[_Line], roles: dict[str, str]) -> tuple[list[_Entry], list[str]]:
+    """The entries in order, and the lines around them: before the first key, and behind a fence before the next."""
     entries: list[_Entry] = []
-    before: list[str] = []
-    section = ""
+    around: list[str] = []
+    section, is_value = "", False
     for line in lines:
-        key = _key(line)
-        if key and key[0].casefold() in roles:
-            entries.append(_Entry(key[0].casefold(), key[0], roles[key[0].casefold()], (key[1],), section))
-        elif _HEADING.match(line) or _NEGATIVE.search(line) or (entries and _YOUR_TURN.search(line)):
-            section = line
-        elif entries:
-            entries[-1] = _with_lines(entries[-1], [*entries[-1].lines, line])
+        name, value = line.key or ("", "")
+        if name.casefold() in roles:
+            entries.append(_Entry(name.casefold(), name, roles[name.casefold()], (value,), section))
+            is_value = True
+        elif line.place == "open" and _is_heading(line.text, has_entries=bool(entries)):
+            section = line.text
+        elif is_value and line.place != "edge":
+            entries[-1] = _with_lines(entries[-1], [*entries[-1].lines, line.text])
         else:
-            before.append(line)
-    return entries, before
+            around.append(line.text)
+            is_value = False
+    return entries, around
+
+
+def _is_heading(line: str, *, has_entries: bool) -> bool:
+    return bool(_HEADING.match(line) or _NEGATIVE.search(line) or (has_entries and _YOUR_TURN.search(line)))
 
 
 def _with_lines(entry: _Entry, lines: Iterable[str]) -> _Entry:
@@ -161,15 +211,15 @@ def _with_lines(entry: _Entry, lines: Iterable[str]) -> _Entry:
 def _without_tails(entries: list[_Entry]) -> tuple[list[_Entry], list[str]]:
     """The entries, and the lines of their values that are prose.
 
-    A line that announces the next example is prose; and so is the one paragraph below the last value, unless another
-    value has a blank line inside.
+    A line that announces the next example is prose; and so is the one paragraph below the last value, unless it is
+    indented or another value has a blank line inside.
     """
     cut = [_cut_announcement(_trimmed(entry.lines)) for entry in entries]
     values, tails = [value for value, _ in cut], [line for _, tail in cut for line in tail]
     last = values[-1]
     has_paragraphs = any("" in value for value in values[:-1]) or "\n".join(last).startswith("```")
-    if last.count("") == 1 and not has_paragraphs:
-        end = last.index("")
+    end = last.index("") if last.count("") == 1 else 0
+    if end and not has_paragraphs and not last[end + 1].startswith((" ", "\t")):
         values[-1], tails = last[:end], [*tails, *last[end:]]
     return [_with_lines(entry, value) for entry, value in zip(entries, values, strict=True)], tails
 

@@ -10,6 +10,7 @@ from itertools import islice, takewhile
 
 from prompt2model.asks import first_words, is_open, is_writing, names_sorting, sentences
 from prompt2model.choices import OR, QUOTED, SPANISH_OR, are_labels, bare, head, split_list
+from prompt2model.pairs import ARROW
 from prompt2model.vocabulary import any_of
 
 MAX_LABELS = 500
@@ -39,7 +40,17 @@ _SAYS = re.compile(r"answer|(?:generate|write|produce|give|return|print)(?: eith
 def _readers(text: str) -> tuple[Callable[[str], list[str]], ...]:
     """The surest first. A question to be answered, or `Write "a" or "b"`, may have set answers; a text has none."""
     if not is_writing(text):
-        return (_scale, _answers, _listed, _after_colon, _sorted_into, _alternatives, _in_brackets, _bare_choice)
+        return (
+            _scale,
+            _answers,
+            _listed,
+            _facets,
+            _after_colon,
+            _sorted_into,
+            _alternatives,
+            _in_brackets,
+            _bare_choice,
+        )
     return (_answers, _listed) if _SAYS.match(first_words(text)) else (_listed,)
 
 
@@ -55,8 +66,8 @@ def _distinct(items: Iterable[str]) -> tuple[str, ...]:
 _RATE = re.compile(any_of("asks", "rate"), re.IGNORECASE)
 _COUNTED = r"(?:words?|sentences?|letters?|characters?|lines?|paragraphs?|%|percent|years?|items?|features?|\d)"
 _SCALE = re.compile(
-    r"(?<![\d$€£])\b(?P<low>\d{1,2})\s*(?:-|–|—|to|and|through|bis|a|à|до|到|至|から)\s*(?P<high>\d{1,2})\b"
-    rf"(?!\s*{_COUNTED})",
+    r"(?<![\d$€£])(?<!\d[.,])\b(?P<low>\d{1,2})\s*(?:-|–|—|to|and|through|bis|a|à|до|到|至|から)\s*(?P<high>\d{1,2})\b"
+    rf"(?![.,]\d|\s*{_COUNTED})",
     re.IGNORECASE,
 )
 
@@ -74,10 +85,16 @@ def _scale(text: str) -> list[str]:
 # Answer yes or no
 
 _ANSWER = re.compile(any_of("asks", "answer"), re.IGNORECASE)
-_WITH = rf"\s*(?:(?:{any_of('lists', 'with')}|:)\s*)*"
+_ONE_WORD = r"(?:in\s+)?(?:one|a single)\s+word(?=\s*[:：])"
+_WITH = rf"\s*(?:(?:{any_of('lists', 'with')}|{_ONE_WORD}|:)\s*)*"
 _WORD_IN_CASE = rf"({QUOTED}|(?<![\w-])[\w-]+)"
 _FIRST_CASE = re.compile(rf"{_WITH}{_WORD_IN_CASE},?\s+(?:if|for|when)\b", re.IGNORECASE)
-_CASE = re.compile(rf"{_WORD_IN_CASE},?\s+(?:if|for|when|in case|otherwise|wenn|falls|für|si|para|pour)\b", re.I)
+_LAST_CASE = rf",?\s+(?:{any_of('asks', 'answer')}\s+)?{_WORD_IN_CASE}[.\s]*\Z"
+_CASE = re.compile(
+    rf"{_WORD_IN_CASE},?\s+(?:(?:if|for|when|in case|wenn|falls|für|si|para|pour)\b|otherwise\b(?!{_LAST_CASE}))", re.I
+)
+_ELSE_CASE = re.compile(rf"\b(?:else|otherwise|sonst|sinon|si no|altrimenti){_LAST_CASE}", re.IGNORECASE)
+_LENGTH = r"\b(?:one|two|three|\d+)\s+(?:short\s+)?(?:word|phrase|sentence|line|paragraph|number)s?\b"
 _OPEN_QUESTION = re.compile(r"(?<!whether )(?<!if )\b(?:what|how|why|who|which)\b(?! of the)[^.]*\?", re.IGNORECASE)
 
 
@@ -100,15 +117,15 @@ def _quoted_after(text: str) -> list[str]:
 
 
 def _cases(text: str) -> list[str]:
-    """`1 for spam, 0 for ham`; `true if there is an error and false otherwise`."""
-    found = [bare(match[1]) for match in _CASE.finditer(text)]
+    """`1 for spam, 0 for ham`; `true if there is an error and false otherwise`; `1 if it is spam, else 0`."""
+    found = [bare(match[1]) for pattern in (_CASE, _ELSE_CASE) for match in pattern.finditer(text)]
     return found if _FIRST_CASE.match(text) and are_labels(found) else []
 
 
 def _plain_after(text: str) -> list[str]:
     """A list of one or two words each; an article begins a description, not a label."""
     after = re.sub(rf"\A{_WITH}", "", text, flags=re.IGNORECASE)
-    items = [] if re.match(r"(?:the|an?|your|its)\s", after) else split_list(after, choice=True)
+    items = [] if re.match(rf"(?:the|an?|your|its)\s|{_LENGTH}", after) else split_list(after, choice=True)
     return items if are_labels(items, max_words=2) else []
 
 
@@ -132,11 +149,23 @@ def _listed(text: str) -> list[str]:
     """`Labels: a, b, c`; `one of: a, b`; a list under a line that speaks of labels; a table of labels."""
     for lead in islice(_LEAD.finditer(text), MAX_PLACES):
         line, _, below = text[lead.end() :].partition("\n")
-        items = split_list(line) if line.strip() else _items_below(below)
+        items = split_list(line) if line.strip() else _items_below(below, lead[0], text)
         if are_labels(items):
             return items
     table = _TABLE.search(text)
     return [bare(row.strip().removeprefix("|").split("|")[0]) for row in table[1].splitlines()] if table else []
+
+
+_FACETS_ARE = re.compile(
+    rf"{any_of('lists', 'facets')}[ \t]*(?:are|include|sind|son|sono|[:：])[:：]?[ \t]*", re.IGNORECASE
+)
+
+
+def _facets(text: str) -> list[str]:
+    """`Genres are a, b and c`, where no sentence asks for a text that may have one of them."""
+    lead = None if any(is_writing(sentence) for sentence in sentences(text)) else _FACETS_ARE.search(text)
+    items = split_list(text[lead.end() :]) if lead else []
+    return items if are_labels(items, max_words=3) else []
 
 
 def _after_colon(text: str) -> list[str]:
@@ -150,20 +179,37 @@ def _after_colon(text: str) -> list[str]:
             and are_labels(items := split_list(line, choice=True), max_words=3)
         ):
             return items
-        if not line.strip() and names_sorting(text) and are_labels(items := _items_below(below)):
+        if not line.strip() and names_sorting(text) and are_labels(items := _items_below(below, before[-1], text)):
             return items
     return []
 
 
-def _items_below(text: str) -> list[str]:
+def _items_below(text: str, lead: str, instruction: str) -> list[str]:
     """The labels of the list that the text begins with, without their explanations; or its short lines."""
-    items = takewhile(_belongs_to_a_list, text.lstrip("\n").splitlines())
-    found = [head(match[1]) for line in items if (match := _ITEM.match(line))]
-    if found:
-        return found
+    below = takewhile(_belongs_to_a_list, text.lstrip("\n").splitlines())
+    items = [match[1] for line in below if (match := _ITEM.match(line))]
+    if items:
+        return [] if _are_examples(items, lead, instruction) else [head(item) for item in items]
     lines = text.strip("\n").split("\n\n")[0].splitlines()
     short = all(len(line.split()) <= 4 and not re.search(r"[.:!?|]", line) for line in lines)
     return [bare(line) for line in lines] if short else []
+
+
+_EXAMPLE = re.compile(any_of("examples", "example"), re.IGNORECASE)
+_CALLED_LABELS = re.compile(rf"{_NOUN}|\bone of\b", re.IGNORECASE)
+_ARROW = re.compile(rf"\S\s*{ARROW}\s*(.+)")
+MAX_OUTPUT_WORDS = 3
+"""Of what stands behind an arrow; more words are an explanation of what stands before it."""
+
+
+def _are_examples(items: list[str], lead: str, instruction: str) -> bool:
+    """Whether the items have two halves, and the line above calls them examples or at least not labels."""
+    if _EXAMPLE.search(lead):
+        return all(head(item) != bare(item) for item in items)
+    arrows = [_ARROW.search(item) for item in items]
+    if _CALLED_LABELS.search(lead) or not all(arrows):
+        return False
+    return is_writing(instruction) or all(len(arrow[1].split()) <= MAX_OUTPUT_WORDS for arrow in arrows if arrow)
 
 
 def _belongs_to_a_list(line: str) -> bool:
@@ -179,6 +225,9 @@ _BEFORE_LIST = re.compile(
     rf"(?:\s*(?:the |these )?(?:following )?(?:\w+ )?{_NOUN})?:?\s*",
     re.IGNORECASE,
 )
+_TO = r"\s*(?:-|–|—|to|and|through|bis|und|a|y|à|et|e)\s*-?"
+_DECIMALS = re.compile(rf"\s*-?(?:\d+[.,]\d+{_TO}\d|\d+{_TO}\d+[.,]\d)")
+"""A range of numbers that are not all whole is no set of answers."""
 _EAST_ASIAN = (
     r"(?:分类|归类|分類|判断|标记|标注|判定)[^。！？\n]{0,80}?(?:为|成|為|是)(?P<list>[^。！？\n]+)",
     r"[をはが、](?P<list>[^を。\n]{1,200}?)(?:のいずれか|のどちらか|のどれか)?(?:に|として|へ)(?:分類|判定|分け|仕分け|ラベル)",
@@ -207,7 +256,7 @@ def _behind_a_lead(sentence: str) -> list[str]:
 
 def _phrase(text: str, *, choice: bool) -> list[str]:
     items = split_list(_BEFORE_LIST.sub("", text), choice=choice)
-    return items if are_labels(items) else []
+    return items if are_labels(items) and not _DECIMALS.match(text) else []
 
 
 def _in_east_asian(sentence: str) -> list[str]:
@@ -223,12 +272,16 @@ def _in_east_asian(sentence: str) -> list[str]:
 
 # Is it a, b or c?
 
-_ASKS = re.compile(r"\b(?:whether|if|ob|si|se|either)\b|\A(?:is|are|does|do|was|ist|es|est)\b|[?？]\Z", re.IGNORECASE)
+_ASKS = re.compile(
+    r"\b(?:whether|if|ob|si|se|either|(?:say|tell|decide|choose) which)\b"
+    r"|\A(?:is|are|does|do|was|ist|es|est)\b|[?？]\Z",
+    re.IGNORECASE,
+)
 _CHOICE = re.compile(rf"{OR}|{SPANISH_OR}", re.IGNORECASE)
 _OR_NOT = re.compile(
     r"\b(?:is|are|be|was|ist|es|est)\s+(?:an? |the )?((?:[\w-]+ ){0,2}?[\w-]+) or not\b", re.IGNORECASE
 )
-_IS = re.compile(r"\b(?:is|are|was|were|be|as|to|has|contains|expresses|an?|ist|es|est|son|sind)\b")
+_IS = re.compile(r"(?<!, )(?<!\bor )\b(?:is|are|was|were|be|as|to|has|contains|expresses|an?|ist|es|est|son|sind)\b")
 _WORD = rf"(?:{QUOTED}|[\w-]+)"
 _CHAIN = re.compile(rf"{_WORD}(?:,\s+{_WORD})*,?\s+{OR}\s+{_WORD}", re.IGNORECASE)
 
@@ -271,7 +324,7 @@ def _in_brackets(text: str) -> list[str]:
         return []
     for match in _BRACKETS.finditer(text):
         items = split_list(match[1], choice=True)
-        if are_labels(items, max_words=3):
+        if are_labels(items, max_words=3) and not re.search(_LENGTH, match[1]):
             return items
     slashes = _SLASHES.search(text)
     return slashes[0].split("/") if slashes else []

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any
 
-from prompt2model.pairs import Pair, Read, check_complete, pair_of, role, strip_marks, unquote
+from prompt2model.pairs import ARROW, Pair, Read, check_complete, pair_of, role, strip_marks, unquote
 from prompt2model.vocabulary import any_of, words
 
 _BULLET = re.compile(r"^[ \t]*(?:[-*+•][ \t]+|\d+[.)][ \t]+|(?:example|ex\.?)[ \t]*\d*[:.)][ \t]*)", re.IGNORECASE)
@@ -53,7 +53,7 @@ _MAX_COLUMNS = 8
 
 
 def read_tables(text: str) -> Read:
-    """A Markdown table, or rows with commas or tabs under a header that names both halves."""
+    """A Markdown table; rows under a header that names both halves; or two cells a line, below an announcement."""
     lines = text.splitlines()
     for number in range(1, len(lines)):
         if "|" in lines[number] and "|" in lines[number - 1] and _DELIMITER.match(lines[number]):
@@ -70,7 +70,23 @@ def read_tables(text: str) -> Read:
             pairs = _table(header, rows)
             if pairs:
                 return pairs, "\n".join(lines[:number] + lines[end:]), Counter()
+    return _announced_rows(text)
+
+
+def _announced_rows(text: str) -> Read:
+    """`Hello\tBonjour`, or at least two lines `Hello | Bonjour`, directly below a line that speaks of examples."""
+    lines = text.splitlines()
+    for above, mark in product([number for number, line in enumerate(lines) if _ANNOUNCES.search(line.strip())], "\t|"):
+        start = next((number for number in range(above + 1, len(lines)) if lines[number].strip()), len(lines))
+        end = _end(lines, start, mark)
+        rows = [_row(line, mark) for line in lines[start:end] if not _DELIMITER.match(line)]
+        if len(rows) > (mark == "|") and len(rows) == end - start and all(len(row) == 2 and all(row) for row in rows):
+            return [Pair(*row) for row in rows], "\n".join(lines[:start] + lines[end:]), Counter()
     return _nothing(text)
+
+
+def _row(line: str, mark: str) -> list[str]:
+    return [_side(cell) for cell in _BULLET.sub("", line.strip(), count=1).strip(mark).split(mark)]
 
 
 def _end(lines: list[str], start: int, mark: str) -> int:
@@ -122,7 +138,7 @@ def _joined(header: list[str], row: list[str], columns: list[int]) -> str:
 
 # text -> label
 
-_ARROW = re.compile(r"^(.*?\S)[ \t]*(?:[-–—=]{1,3}>|→|⇒|⟶|➜|➔|↦|\|->)[ \t]*(\S.*)?$")
+_ARROW = re.compile(rf"^(.*?\S)[ \t]*{ARROW}[ \t]*(\S.*)?$")
 
 
 def read_arrows(text: str, labels: Sequence[str]) -> Read:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from prompt2model.data_blocks import read_data
 from prompt2model.front_matter import Declared, read_front_matter
 from prompt2model.keyed import AFTER_EXAMPLE, BEFORE_EXAMPLE, EXAMPLE, read_keyed
 from prompt2model.labels import find_labels
@@ -20,6 +21,7 @@ Labels = tuple[str, ...]
 
 NOTATIONS: tuple[Callable[[str, Labels], Read], ...] = (
     lambda text, labels: read_quoted(text),
+    lambda text, labels: read_data(text),
     lambda text, labels: read_json_rows(text),
     lambda text, labels: read_tables(text),
     lambda text, labels: read_keyed(text),
@@ -81,12 +83,15 @@ def _read_body(body: str) -> Read:
 
 _ANNOUNCES = re.compile(rf"^[\W_]*{BEFORE_EXAMPLE}{EXAMPLE}(?:\s*\#?\d+)?{AFTER_EXAMPLE}[\W_]*$", re.IGNORECASE)
 _TRAILING = re.compile(
-    rf"(?<=[.!?。！？])[ \t]*{BEFORE_EXAMPLE}{EXAMPLE}[ \t]*[:：]?[ \t]*$", re.IGNORECASE | re.MULTILINE
+    rf"(?:(?<=[.!?。！？])[ \t]*{BEFORE_EXAMPLE}{EXAMPLE}[ \t]*[:：]?"
+    rf"|,[ \t]+{BEFORE_EXAMPLE}{EXAMPLE}[ \t]*[:：])[ \t]*$",
+    re.IGNORECASE | re.MULTILINE,
 )
 _TITLE = re.compile(
     rf"^[#*_ \t]*(?:{'|'.join(words('roles', 'instruction'))})[ \t]*[*_]*(?:[:：][*_ \t]*|(?=\n|\Z))",
     re.IGNORECASE | re.MULTILINE,
 )
+_EMPTY_LIST = re.compile(r"^[ \t]*\[\s*\][ \t]*$", re.MULTILINE)
 _EMPTY_FENCE = re.compile(r"^[ \t]*```[\w+-]*[ \t]*\n\s*```[ \t]*$", re.MULTILINE)
 _PROSE = re.compile(r"(?![\W_]*\Z)(?!```)")
 _RULE = re.compile(r"^[ \t]*(?:[-=*_#~][ \t]*){3,}$", re.MULTILINE)
@@ -94,6 +99,7 @@ _TOLD = re.compile(
     rf"\b(?:for {EXAMPLE}|e\.g\.|like this|as follows|zum Beispiel|por ejemplo|par exemple)[^\n]*[\"“«„'`]",
     re.IGNORECASE,
 )
+_INLINE = re.compile(r"(?:\binput[:：].{1,200}?\boutput[:：].{1,200}?){2}", re.IGNORECASE)
 
 
 def _tidied(prose: str) -> str:
@@ -101,7 +107,7 @@ def _tidied(prose: str) -> str:
     lines = [line.rstrip() for line in prose.splitlines()]
     below = [*lines[1:], ""]
     text = "\n".join(line for line, following in zip(lines, below, strict=False) if not _is_left_over(line, following))
-    text = _RULE.sub("", _EMPTY_FENCE.sub("", _TRAILING.sub("", text)))
+    text = _RULE.sub("", _EMPTY_FENCE.sub("", _EMPTY_LIST.sub("", _TRAILING.sub("", text))))
     return re.sub(r"\n{3,}", "\n\n", _TITLE.sub("", text)).strip()
 
 
@@ -111,6 +117,7 @@ def _is_left_over(line: str, following: str) -> bool:
 
 
 def _speaks_of_examples(prose: str) -> bool:
-    """Whether examples are announced, or told in the running text."""
+    """Whether examples are announced, or told in the running text, or stand there as data or behind keys."""
     announced = any(_ANNOUNCES.match(line) for line in prose.splitlines())
-    return announced or bool(_TRAILING.search(prose) or _TOLD.search(prose))
+    is_data = all(f'"{half}":' in prose for half in ("input", "output"))
+    return announced or is_data or any(sign.search(prose) for sign in (_TRAILING, _TOLD, _INLINE))

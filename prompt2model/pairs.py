@@ -13,6 +13,9 @@ from prompt2model.vocabulary import words
 
 SHOWN_CHARACTERS = 60
 
+ARROW = r"(?:[-–—=]{1,3}>|→|⇒|⟶|➜|➔|↦|\|->)"
+"""A regular expression for what stands between the halves of `text -> label`."""
+
 _QUOTES = {'"': '"', "'": "'", "“": "”", "„": "“", "«": "»", "‘": "’", "`": "`", "「": "」"}
 _MARKED = re.compile(r"\A(\*\*|__|\*|`)(?=\S)(.+?)(?<=\S)\1\Z", re.DOTALL)
 

@@ -9,7 +9,8 @@ from prompt2model.pairs import Pair, Read, missing, shortened
 
 _CLOSING = {'"': '"', "“": "”", "'": "'"}
 _KEY = re.compile(
-    r"(?:^[ \t>*+-]*(?:\d+[.)][ \t]*)?|(?<=[\"”'])[ \t]*[,;]?[ \t]+)(input|output)[ \t]*=[ \t]*(\"\"\"|[\"“'])",
+    r"(?:^[ \t>*+-]*(?:\d+[.)][ \t]*)?|(?<=[\"”'])[)}\]]*(?:[,;][ \t]*|[ \t]+)|(?<=[.!?:：])[ \t]+)[({\[]*"
+    r"(input|output)[ \t]*=[ \t]*(\"\"\"|[\"“'])",
     re.IGNORECASE | re.MULTILINE,
 )
 _ESCAPE = re.compile(r"\\([\"'\\nt])")

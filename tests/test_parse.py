@@ -41,6 +41,10 @@ PAIRS = [("I love it", "positive"), ("It broke", "negative")]
 NOTATIONS = {
     "quoted": 'input="I love it"\noutput="positive"\n\ninput="It broke"\noutput="negative"',
     "quoted on one line": 'input="I love it", output="positive"\ninput="It broke", output="negative"',
+    "quoted, all on one line": 'input="I love it" output="positive", input="It broke",output="negative"',
+    "quoted in brackets": '(input="I love it", output="positive")\n(input="It broke", output="negative")',
+    "quoted in a list": '[(input="I love it", output="positive"), (input="It broke", output="negative")]',
+    "quoted in a long list": '[\n  (input="I love it", output="positive"),\n  (input="It broke", output="negative"),\n]',
     "typographic quotes": "input=“I love it”\noutput=“positive”\ninput=“It broke”\noutput=“negative”",
     "keys": "Input: I love it\nOutput: positive\n\nInput: It broke\nOutput: negative",
     "keys, Windows line ends": "Input: I love it\r\nOutput: positive\r\n\r\nInput: It broke\r\nOutput: negative",
@@ -54,8 +58,11 @@ NOTATIONS = {
     "numbered headings": "Example 1:\nInput: I love it\nOutput: positive\n\nExample 2:\nInput: It broke\nOutput: negative",
     "bold keys": "**Input:** I love it\n**Output:** positive\n\n**Input:** It broke\n**Output:** negative",
     "bold, colon outside": "**Input**: I love it\n**Output**: positive\n\n**Input**: It broke\n**Output**: negative",
+    "keys in a fence": "```\nInput: I love it\nOutput: positive\n\nInput: It broke\nOutput: negative\n```",
+    "keys, a fence each": "```\nInput: I love it\nOutput: positive\n```\n\n```\nInput: It broke\nOutput: negative\n```",
     "bulleted keys": "- Input: I love it\n  Output: positive\n- Input: It broke\n  Output: negative",
     "keys on one line": "Input: I love it Output: positive\nInput: It broke Output: negative",
+    "keys, all on one line": "Input: I love it Output: positive Input: It broke Output: negative",
     "keys and a bar": "Input: I love it | Output: positive\nInput: It broke | Output: negative",
     "headings": "### Input\nI love it\n\n### Output\npositive\n\n### Input\nIt broke\n\n### Output\nnegative",
     "value on the next line": "Input:\nI love it\nOutput:\npositive\n\nInput:\nIt broke\nOutput:\nnegative",
@@ -77,6 +84,9 @@ NOTATIONS = {
     "table, odd headers": "| Was | Wie |\n|--|--|\n| I love it | positive |\n| It broke | negative |",
     "comma-separated": "text,label\nI love it,positive\nIt broke,negative",
     "tab-separated": "text\tlabel\nI love it\tpositive\nIt broke\tnegative",
+    "tab-separated, announced": "Examples:\nI love it\tpositive\nIt broke\tnegative",
+    "bar-separated, announced": "Examples:\n\nI love it | positive\nIt broke | negative",
+    "bars in a list": "Examples:\n- I love it | positive\n- It broke | negative",
     "list with quotes": 'Examples:\n- "I love it": positive\n- "It broke": negative',
     "list with brackets": "- I love it (positive)\n- It broke (negative)",
     "list with dashes": "1. I love it - positive\n2. It broke - negative",
@@ -84,6 +94,11 @@ NOTATIONS = {
     "blocks": "I love it\npositive\n\nIt broke\nnegative",
     "blocks with rules": "I love it\npositive\n###\nIt broke\nnegative",
     "JSON lines": '{"input": "I love it", "output": "positive"}\n{"input": "It broke", "output": "negative"}',
+    "JSON array": '[{"input": "I love it", "output": "positive"}, {"input": "It broke", "output": "negative"}]',
+    "JSON array in a fence": '```json\n[\n  {"input": "I love it", "output": "positive"},\n  {\n    "input": "It broke",\n    "output": "negative"\n  }\n]\n```',
+    "long JSON objects": '{\n  "input": "I love it",\n  "output": "positive"\n}\n{\n  "input": "It broke",\n  "output": "negative"\n}',
+    "YAML in a fence": "```yaml\n- input: I love it\n  output: positive\n- input: It broke\n  output: negative\n```",
+    "YAML in a fence, with its key": "```yml\nexamples:\n  - {input: I love it, output: positive}\n  - input: It broke\n    output: |-\n      negative\n```",
     "JSON lines in a fence": '```json\n{"text": "I love it", "label": "positive"}\n{"text": "It broke", "label": "negative"}\n```',
 }
 
@@ -108,6 +123,12 @@ DECLARED = {
     "JSON between rules": "---\n" + json.dumps({"examples": PAIRS}) + f"\n---\n{SENTIMENT}",
     "YAML": f"instruction: {SENTIMENT}\nexamples:\n- [I love it, positive]\n- [It broke, negative]\n",
 }
+
+
+def test_quoted_examples_may_follow_the_sentence_on_its_line() -> None:
+    task = read(f'{SENTIMENT} input="I love it" output="positive", input="It broke" output="negative"')
+    assert [(row.input, row.output) for row in task.examples] == PAIRS
+    assert task.instruction == SENTIMENT
 
 
 @pytest.mark.parametrize("text", DECLARED.values(), ids=DECLARED.keys())
@@ -179,6 +200,22 @@ GENERATIONS = [
         [("add", "def add(a, b):\n    return a + b")],
     ),
     (
+        'Write code.\n\nInput: f\nOutput: x = 1\n\nInput: g\nOutput: def g(s):\n    """Do it.\n\n    input: s\n    """\n    return s',
+        [("f", "x = 1"), ("g", 'def g(s):\n    """Do it.\n\n    input: s\n    """\n    return s')],
+    ),
+    (
+        "Write YAML.\n\nInput: a\nOutput:\n```yaml\ninput: 1\nExample:\noutput: 2\n```\n\nInput: b\nOutput:\n```yaml\nc: 3\n```",
+        [("a", "input: 1\nExample:\noutput: 2"), ("b", "c: 3")],
+    ),
+    (
+        "Translate to French. Input: Hello. Output: Bonjour. Input: Bye. Output: Au revoir.",
+        [("Hello.", "Bonjour."), ("Bye.", "Au revoir.")],
+    ),
+    (
+        'Make rows.\n\nInput: a to b\nOutput:\n[\n{"input": "a",\n"output": "b"}]',
+        [("a to b", '[\n{"input": "a",\n"output": "b"}]')],
+    ),
+    (
         "Fix the text.\n\nInput: i is\nOutput: I am\n\nHere is another one:\n\nInput: he go\nOutput: he goes",
         [("i is", "I am"), ("he go", "he goes")],
     ),
@@ -216,6 +253,7 @@ def test_examples_of_a_generation_are_read_as_written(text: str, pairs: list[tup
         ("Give the capital. For example:\nFrance -> Paris\nSpain -> Madrid", "Give the capital."),
         ("Give the capital.\n\nHere are a few examples:\n- France -> Paris\n- Spain -> Madrid", "Give the capital."),
         ("Give it.\n\nInput: France\nOutput: Paris\n\nUse the English name.", "Give it.\n\nUse the English name."),
+        ("Give the capital.\n```\nInput: France\nOutput: Paris\n```\nBe brief.", "Give the capital.\n\nBe brief."),
         ("Give the capital.\n```\nFrance -> Paris\nSpain -> Madrid\n```", "Give the capital."),
     ],
 )
@@ -232,6 +270,10 @@ def test_what_is_no_example_is_the_instruction(text: str, instruction: str) -> N
         "Translate English -> French",
         "Map names to codes.\n\nThat is, for example: Germany -> DE. Use capitals.",
         "Summarise the text in the way that a journalist would\nand keep the facts.\n\nDo not add facts, and do not\nleave any out.",
+        "Show each step. Input: a review. Output: its stars.",
+        'Extract entities as JSON:\n[{"text": "Paris", "label": "LOC"}]',
+        "Write a shell command. Example:\ncat names | sort",
+        "Examples of labels:\n\n| label | meaning |\n|---|---|\n| bug | broken |\n| idea | new |",
         "Note: be brief.\nStyle: formal.\nWrite a reply.",
         "Write SQL for this table.\n\n| column | type |\n|---|---|\n| id | integer |\n| name | text |",
     ],
@@ -243,6 +285,62 @@ def test_explanations_are_no_examples(text: str) -> None:
 def test_a_json_row_may_hold_the_other_line_ends_of_unicode() -> None:
     task = read('Shorten it.\n{"input": "one\u2028two", "output": "3"}\n{"input": "four\x85", "output": "five"}\n')
     assert [(pair.input, pair.output) for pair in task.examples] == [("one\u2028two", "3"), ("four", "five")]
+
+
+@pytest.mark.parametrize(
+    ("text", "instruction", "labels", "pairs"),
+    [
+        (
+            "Classify the reviews, for example:\n- Great film -> positive\n- Awful film -> negative\n- Dull -> negative",
+            "Classify the reviews",
+            ("positive", "negative"),
+            [("Great film", "positive"), ("Awful film", "negative"), ("Dull", "negative")],
+        ),
+        (
+            "Classify the reviews as positive or negative, for example:\n- Great film -> positive\n- Dull -> negative",
+            "Classify the reviews as positive or negative",
+            ("positive", "negative"),
+            [("Great film", "positive"), ("Dull", "negative")],
+        ),
+        (
+            "Tag the part of speech:\n- run -> verb\n- house -> noun",
+            "Tag the part of speech:",
+            (),
+            [("run", "verb"), ("house", "noun")],
+        ),
+        (
+            "Translate the following colloquial phrases into formal English:\n- gonna → going to\n- wanna be → want to be",
+            "Translate the following colloquial phrases into formal English:",
+            (),
+            [("gonna", "going to"), ("wanna be", "want to be")],
+        ),
+        ('Sort reviews, e.g.:\n- "Good": like\n- "Bad": hate', "Sort reviews", (), [("Good", "like"), ("Bad", "hate")]),
+    ],
+)
+def test_a_list_of_pairs_holds_examples_and_no_labels(
+    text: str, instruction: str, labels: tuple[str, ...], pairs: list[tuple[str, str]]
+) -> None:
+    task = read(text)
+    assert (task.instruction, task.labels) == (instruction, labels)
+    assert [(row.input, row.output) for row in task.examples] == pairs
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Classify mails:\n- bug -> the software is broken\n- billing -> a question about money",
+        "Sort mails into these categories:\n- bug -> broken\n- billing → money",
+        "Sort mails into one of:\n- bug -> broken\n- billing => money",
+    ],
+)
+def test_labels_may_be_explained_behind_arrows(text: str) -> None:
+    assert (read(text).labels, read(text).examples) == (("bug", "billing"), ())
+
+
+def test_announced_pairs_that_no_notation_reads_are_noted_and_are_no_labels() -> None:
+    task = read("Classify the reviews, for example:\n- Great film: positive\n- Awful film: negative")
+    assert (task.labels, task.examples) == ((), ())
+    assert any("were not read" in note for note in task.notes)
 
 
 def test_labels_are_spelled_as_the_examples_spell_them() -> None:
@@ -498,6 +596,20 @@ def test_nobody_is_asked_without_need() -> None:
 
 def test_examples_that_were_not_read_are_noted() -> None:
     assert any("were not read" in note for note in read(UNREAD).notes)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'Sort mails.\n```json\n[{"input": "It crashes", "output": "bug"}, {"input": "Hi", "output": "other",]\n```',
+        "Give the capital, input: France output: Paris, input: Spain output: Madrid",
+        "Write a shell command. Example:\ncat names | sort",
+    ],
+)
+def test_what_looks_like_data_and_is_not_read_is_noted(text: str) -> None:
+    task = read(text)
+    assert task.examples == ()
+    assert any("were not read" in note for note in task.notes)
 
 
 def test_a_description_cannot_begin_a_message_of_its_own() -> None:
