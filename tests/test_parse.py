@@ -685,3 +685,9 @@ def test_a_folder_is_no_description(tmp_path: Path) -> None:
         read_description(tmp_path)
     with pytest.raises(TaskError, match="cannot be read"):
         read_description(str(tmp_path))
+
+
+def test_labels_named_without_a_list_are_told_how_a_list_is_written() -> None:
+    with pytest.raises(TaskError) as caught:
+        parse("Judge it.", ParseConfig(labels=("good,bad",)))
+    assert caught.value.hint == """Several are written as a list: --set 'parse.labels=["good", "bad"]'"""

@@ -1,5 +1,6 @@
 """parse: a description becomes a task, read by its notation, and by a teacher where that does not suffice."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -96,7 +97,9 @@ def _checked(labels: tuple[str, ...]) -> tuple[str, ...]:
     if len(distinct) < 2:
         raise TaskError(
             f"A classification needs at least two labels; there is only {distinct[0]!r}.",
-            hint=f'Name the other one, for instance "not {distinct[0]}".',
+            hint=f"Several are written as a list: --set 'parse.labels={json.dumps(distinct[0].split(','))}'"
+            if "," in distinct[0]
+            else f'Name the other one, for instance "not {distinct[0]}".',
         )
     return distinct
 
