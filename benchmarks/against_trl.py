@@ -200,20 +200,15 @@ def _trainer(
         how |= {"max_completion_length": MOST_DRAWN, "num_generations": 1}
         config = MiniLLMConfig(**how, steps_per_generation=BLOCK)
         data = Dataset.from_dict({"prompt": asked})
-        return MiniLLMTrainer(
-            model=model,
-            teacher_model=teacher.model,
-            args=config,
-            train_dataset=data,
-            processing_class=tokenizer,
-        )
-    from trl.experimental.gkd import GKDConfig, GKDTrainer
+        trainer = MiniLLMTrainer
+    else:
+        from trl.experimental.gkd import GKDConfig, GKDTrainer
 
-    config = GKDConfig(
-        **how, max_length=MAX_LENGTH, lmbda=0.0, beta=0.0 if args.method == "word_kd" else 0.5, temperature=1.0
-    )
-    data = Dataset.from_dict({"messages": [[*one, *other] for one, other in zip(asked, answers, strict=True)]})
-    return GKDTrainer(
+        beta = 0.0 if args.method == "word_kd" else 0.5
+        config = GKDConfig(**how, max_length=MAX_LENGTH, lmbda=0.0, beta=beta, temperature=1.0)
+        data = Dataset.from_dict({"messages": [[*one, *other] for one, other in zip(asked, answers, strict=True)]})
+        trainer = GKDTrainer
+    return trainer(
         model=model,
         teacher_model=teacher.model,
         args=config,

@@ -69,6 +69,7 @@ def test_a_training_killed_on_a_gpu_goes_on_to_the_same_result(tiny_decoder, tmp
         time.sleep(0.003)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    assert not (tmp_path / "killed" / "result-0.json").exists()
     straight = command(str(tiny_decoder), tmp_path / "straight", settings)
     for one in (killed, straight):
         subprocess.run(one, env=visible(), check=True, capture_output=True)
