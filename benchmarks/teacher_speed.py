@@ -18,7 +18,7 @@ from prompt2model.student import LocalModel, load
 from prompt2model.weights import DEFAULT_MODEL, fetch
 
 MOST_TOKENS = 24
-BATCHES = (1, 8, 32)
+BATCHES = (1, 8, 32, 128)
 
 
 def main() -> None:

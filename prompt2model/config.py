@@ -199,7 +199,7 @@ class EvaluateConfig(Settings):
         ("auto",), description="Metrics in the report; auto is the task's own and those usual beside it."
     )
     max_rows: int = Field(1000, gt=0, description="Most test rows answered.")
-    batch_rows: int = Field(0, ge=0, description="Rows answered at a time; 0: 32, on a GPU 256.")
+    batch_rows: int = Field(0, ge=0, description="Rows answered at a time; 0: 128, on a GPU 256.")
     max_new_tokens: int = Field(
         0,
         ge=0,

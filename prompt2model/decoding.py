@@ -15,9 +15,8 @@ from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 
 from prompt2model.batches import Codec, pad
-
-WORTH_SHARING = 8
-"""Tokens of a common beginning from which one more forward pass is paid back."""
+from prompt2model.kv_cache import growing_cache, remembers_all
+from prompt2model.prefixes import common_beginnings
 
 WORTH_LEAVING = 0.75
 """Share of rows that still write from which on the others leave the batch: it costs a copy of the cache."""
@@ -93,14 +92,6 @@ def likelihoods(
     return torch.stack(columns, 1).cpu()
 
 
-def common_prefix(prompts: Sequence[tuple[int, ...]]) -> int:
-    """How many tokens all prompts begin with, the last token of the shortest not counted; 0 when it is not worth it."""
-    first, last = min(prompts), max(prompts)
-    most = min(len(prompt) for prompt in prompts) - 1
-    shared = next((i for i in range(most) if first[i] != last[i]), most)
-    return shared if shared >= WORTH_SHARING else 0
-
-
 class Speaks(Protocol):
     """What texts are drawn from: a distribution for each row's next token, and a way on."""
 
@@ -131,31 +122,41 @@ class State:
         self.mask = pad([[1] * len(prompt) for prompt in prompts], 0).to(self.device)  # (B, T)
         ids = pad(prompts, codec.pad).to(self.device)  # (B, T)
         self.encoder = self.model.get_encoder()(input_ids=ids, attention_mask=self.mask)
-        self.cache: Any = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        self.cache: Any = EncoderDecoderCache(growing_cache(), DynamicCache())
         self.positions = torch.zeros(len(prompts), 1, dtype=torch.long, device=self.device)
         self.advance([[codec.start_token]] * len(prompts))
 
     def _prefill(self, codec: Codec, prompts: Sequence[tuple[int, ...]], reuse: bool) -> None:
-        """Read the prompts. What all of them begin with is read once, and the cache copied to every row."""
-        shared = common_prefix(prompts) if len(prompts) > 1 else 0
-        self.cache = DynamicCache(config=self.model.config) if reuse or shared else None
-        if shared:
-            first = torch.tensor([prompts[0][:shared]], device=self.device)  # (1, shared)
-            self.model(input_ids=first, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
-            self.cache.batch_repeat_interleave(len(prompts))
-        rest = [prompt[shared:] for prompt in prompts]
-        real = pad([[1] * len(ids) for ids in rest], 0, left=True).to(self.device)  # (B, T)
-        positions = (real.cumsum(1) - 1).clamp(min=0) + shared  # (B, T)
-        self.mask = torch.cat([real.new_ones(len(prompts), shared), real], 1)  # (B, shared + T)
+        """Read the prompts. What several begin with is read once, and the cache copied to each of their rows."""
+        self.cache = growing_cache(self.model.config)
+        beginnings, own = common_beginnings(prompts) if remembers_all(self.cache) else ([()], [0] * len(prompts))
+        self._begin(len(beginnings))
+        if any(beginnings):
+            self._read(codec, beginnings)
+            self.keep(own)
+        else:
+            self._begin(len(prompts))
+            self.cache = self.cache if reuse else None
+        self._read(codec, [prompt[len(beginnings[place]) :] for prompt, place in zip(prompts, own, strict=True)])
+
+    def _begin(self, rows: int) -> None:
+        """So many rows, of which nothing has been read."""
+        self.mask = torch.ones(rows, 0, dtype=torch.long, device=self.device)  # (B, what was read, padding included)
+        self.positions = torch.zeros(rows, 1, dtype=torch.long, device=self.device)  # (B, 1), of the next token
+
+    def _read(self, codec: Codec, texts: Sequence[tuple[int, ...]]) -> None:
+        """Go on with these texts, padded on the left."""
+        real = pad([[1] * len(ids) for ids in texts], 0, left=True).to(self.device)  # (B, T)
+        self.mask = torch.cat([self.mask, real], 1)
         out = self.model(
-            input_ids=pad(rest, codec.pad, left=True).to(self.device),
+            input_ids=pad(texts, codec.pad, left=True).to(self.device),
             attention_mask=self.mask,
-            position_ids=positions,
+            position_ids=(real.cumsum(1) - 1).clamp(min=0) + self.positions,  # (B, T)
             past_key_values=self.cache,
             use_cache=self.cache is not None,
             logits_to_keep=1,
         )
-        self.positions = positions[:, -1:] + 1  # (B, 1), of the next token
+        self.positions = self.positions + real.sum(1, keepdim=True)
         self.logits = out.logits[:, -1]  # (B, V)
 
     def advance(self, tokens: Sequence[Sequence[int]]) -> None:
@@ -231,13 +232,19 @@ def _nucleus(probabilities: Tensor, top_p: Sequence[float]) -> Tensor:
     limit = torch.tensor(top_p, device=probabilities.device)[:, None]
     most = min(1024, probabilities.shape[-1])  # sorting a whole vocabulary costs more than the model's own step
     values, order = probabilities.topk(most, -1)
-    if (values.sum(-1, keepdim=True) < limit).any():
-        values, order = probabilities.sort(-1, descending=True)
-    before = values.cumsum(-1) - values
-    outside = before >= limit
-    outside[..., 0] = False  # the likeliest stays, even at top_p = 0
-    values = values.masked_fill(outside, 0)
-    return torch.zeros_like(probabilities).scatter_(-1, order, values)
+    kept = torch.zeros_like(probabilities).scatter_(-1, order, _fewest(values, limit))
+    wide = (values.sum(-1) < limit[:, 0]).nonzero()[:, 0]  # rows that need more than so many tokens
+    if len(wide) and most < probabilities.shape[-1]:
+        values, order = probabilities[wide].sort(-1, descending=True)
+        kept[wide] = torch.zeros_like(values).scatter_(-1, order, _fewest(values, limit[wide]))
+    return kept
+
+
+def _fewest(values: Tensor, limit: Tensor) -> Tensor:
+    """Of values that descend, those up to where their sum reaches the limit, (B, 1); the others are 0."""
+    outside = values.cumsum(-1) - values >= limit
+    outside[..., 0] = False  # the likeliest stays, even at a limit of 0
+    return values.masked_fill(outside, 0)
 
 
 def extend(text: Writing, token: int, codec: Codec) -> None:

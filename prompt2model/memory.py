@@ -16,10 +16,11 @@ T = TypeVar("T")
 
 LEARNED_AT_ONCE = {"cpu": 2048, "cuda": 16384}
 """Most tokens of a micro-batch. On a processor larger ones are no faster: the matrices are wide enough."""
-READ_AT_ONCE = {"cpu": 8192, "cuda": 65536}
+READ_AT_ONCE = {"cpu": 16384, "cuda": 65536}
 """Padded tokens of a batch that is answered or judged: bounds the memory of activations, not of weights."""
-ANSWERED_AT_ONCE = {"cpu": 32, "cuda": 256}
-"""Rows of such a batch. On a GPU a step of writing takes hardly longer for many rows than for one."""
+ANSWERED_AT_ONCE = {"cpu": 128, "cuda": 256}
+"""Rows of such a batch. A step of writing reads all weights once, for however many rows; on a GPU it takes hardly
+longer for many than for one."""
 FEWEST_TOKENS = 64
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 """What torch's allocators say; the processor's raises a plain RuntimeError."""

@@ -19,9 +19,18 @@ from transformers import (
 from prompt2model.batches import Codec
 from prompt2model.beams import search
 from prompt2model.decoding import Writing, _nucleus, likelihoods, write
+from prompt2model.prefixes import common_beginnings
 from prompt2model.student import load
 
 PROMPTS = ("the film is good, a text and the answer", "bad", "a text", "the film is bad and the film is good", "user")
+BEGUN_ALIKE = (
+    "the film is good, a text and the answer is good",
+    "the film is good, a text and the answer is bad, and the film",
+    "the film is good, a text and the answer is a text",
+    "user a text is good, the answer is bad and the film is good",
+    "user a text is good, the answer is bad and the film is",
+    "bad",
+)
 CHOICES = ((5, 6, 7), (5,), (5, 6), (9,), (10, 11))
 
 TOKENS = {"vocab_size": 305, "pad_token_id": 2, "eos_token_id": 2, "bos_token_id": 1}
@@ -76,8 +85,8 @@ def models(tmp_path_factory):
     return found
 
 
-def prompts_of(codec: Codec) -> list[tuple[int, ...]]:
-    return [tuple(codec.tokenizer(text, add_special_tokens=False).input_ids) for text in PROMPTS]
+def prompts_of(codec: Codec, texts=PROMPTS) -> list[tuple[int, ...]]:
+    return [tuple(codec.tokenizer(text, add_special_tokens=False).input_ids) for text in texts]
 
 
 def naive_logits(model, codec: Codec, prompt: tuple[int, ...], written: tuple[int, ...]) -> torch.Tensor:
@@ -125,6 +134,21 @@ def test_greedy_texts_of_a_mixed_batch_are_those_of_transformers_one_by_one(mode
         )[0].tolist()
         theirs = theirs[len(prompt) if codec.architecture == "decoder" else 1 :]
         assert ours == (theirs[: theirs.index(codec.end)] if codec.end in theirs else theirs)
+
+
+@pytest.mark.parametrize("name", ["llama", "t5", *CONFIGS])
+def test_beginnings_that_are_read_once_change_nothing(models, name):
+    model, codec = models[name]
+    prompts = prompts_of(codec, BEGUN_ALIKE)
+    beginnings, _ = common_beginnings(prompts)
+    assert sorted(map(bool, beginnings)) == [False, True, True]
+    together, alone = [[Writing(prompt, 9) for prompt in prompts] for _ in range(2)]
+    write(model, codec, together)
+    for text in alone:
+        write(model, codec, [text])
+    assert [text.tokens for text in together] == [text.tokens for text in alone]
+    one_by_one = torch.cat([likelihoods(model, codec, [prompt], CHOICES) for prompt in prompts])
+    torch.testing.assert_close(likelihoods(model, codec, prompts, CHOICES), one_by_one, rtol=1e-4, atol=2e-3)
 
 
 @pytest.mark.parametrize("name", ["llama", "t5"])

@@ -30,6 +30,8 @@ SMALLEST_ROUND = 16
 """Candidates of a round at least (or `round_size`, if that is less): a handful says nothing about the yield."""
 USUAL_ROUND, LARGEST_ROUND = 64, 1024
 """Candidates of a round, where no number is set; a server is asked for more of them at a time, up to so many."""
+LATER_ROUND = 128
+"""Those of a local teacher once a round's worth is kept: there is enough to show, and many texts at once cost less."""
 ROUNDS_OF_MANY = 8
 """Into so many rounds many rows are divided: rows that were kept are shown when later ones are written."""
 MOST_REJECTED = 50
@@ -59,7 +61,9 @@ def generate(
     does not suit the task or the teacher, TeacherError when nobody answers, DataError when not one row was kept.
     """
     strategies, filters = plan(task, config, teacher)
-    harvest = _Harvest(task, found, config, round_size(config, is_local=teacher.is_local))
+    size = round_size(config, is_local=teacher.is_local)
+    is_to_grow = teacher.is_local and not (config.round_size or config.anneal_from)
+    harvest = _Harvest(task, found, config, size, LATER_ROUND if is_to_grow else size)
     with progress.task("writing examples", total=config.count) as advance:
         counted = _Counted(teacher, advance)
         sieve = Sieve(task, counted, config, list(harvest.given), test, marks)
@@ -114,6 +118,8 @@ class _Harvest:
     found: Found
     config: GenerateConfig
     round_size: int
+    later_size: int
+    """From when on as many rows are kept as a round has candidates."""
     kept: list[Example] = field(default_factory=list)
     spare: list[Example] = field(default_factory=list)
     """Good rows that are too many of their label: used only if the other labels cannot be had."""
@@ -145,7 +151,8 @@ class _Harvest:
         """Candidates of the next round: what is missing, by the yield so far, within the limits."""
         share = max(len(self.kept) / self.asked, DRY_SHARE) if self.asked else 1.0
         wanted = ceil((self.config.count - len(self.kept)) / share)
-        return min(max(wanted, SMALLEST_ROUND), self.round_size, self.most_asked - self.asked)
+        size = self.later_size if len(self.kept) >= self.round_size else self.round_size
+        return min(max(wanted, SMALLEST_ROUND), size, self.most_asked - self.asked)
 
     def take(self, rows: Sequence[Example], count: int) -> None:
         """Keep the rows of one round of `count` candidates, of no label more than its share."""

@@ -20,7 +20,7 @@ class Options(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Arithmetic; auto measures which is faster here."
     )
-    batch_rows: int = Field(0, ge=0, description="Requests answered at a time; 0: 32, on a GPU 256.")
+    batch_rows: int = Field(0, ge=0, description="Requests answered at a time; 0: 128, on a GPU 256.")
 
 
 def connect(model: str, **options: Any) -> Teacher:
