@@ -3,7 +3,7 @@
     python benchmarks/minillm.py DATA [TASK ...] --results minillm.jsonl
 
 Gu et al., 2024, https://arxiv.org/abs/2306.08543, tables 1 and 3, figures 6 and 8. The teacher is the base, fine-tuned
-on the task; the student is every `--every`-th layer of it. reverse_kl starts, as in the paper, from the student that
+on the task as usual; the student is every `--every`-th layer of it, which takes a higher `--learning-rate`. reverse_kl starts, as in the paper, from the student that
 was fine-tuned for `--epochs` with the least validation loss, and learns for `--policy-epochs`, of four passes each.
 
 The score is of likeliest answers. Distinct-4, the reverse KL and ExAccErr are of `--draws` answers drawn for each test
@@ -76,7 +76,7 @@ class Lab:
     @cached_property
     def teacher(self) -> LocalModel:
         """The base, fine-tuned on the task."""
-        make = partial(self.learn, "seqkd", base=self.args.base)
+        make = partial(self.learn, "seqkd", base=self.args.base, learning_rate=0.0)
         return open_model(self.cells.student(make, task=self.name, role="teacher", seed=self.seed), precision="float32")
 
     def measure(self, arm: str, folder: Path) -> Figures:

@@ -6,7 +6,7 @@ from pathlib import Path
 from prompt2model import store
 from prompt2model.config import Config
 from prompt2model.errors import DataError
-from prompt2model.pipeline import given_to_evaluate, given_to_train, needs_in_training, stage_key
+from prompt2model.pipeline import given_to_evaluate, given_to_train, measures_teacher, needs_in_training, stage_key
 from prompt2model.records import Artifact, Example, Report, Splits, Student
 from prompt2model.rows import read_rows
 from prompt2model.run import Run
@@ -57,7 +57,7 @@ def evaluate_again(folder: Path, config: Config, test_data: str = "") -> Report:
     """
     run = Run(folder)
     splits, teacher = run.splits, None
-    if config.evaluate.teacher:
+    if measures_teacher(config):
         teacher = _open(config, folder)
     if test_data:
         splits, note = _measured_on(test_data, run, config)

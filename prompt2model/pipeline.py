@@ -222,7 +222,7 @@ class _Building:
         return tuple((what, there[what]()) for what in sorted(looked_at(self.config.generate.filters)))
 
     def _measured_teacher(self) -> Teacher | None:
-        return self.teacher if self.config.evaluate.teacher else None
+        return self.teacher if measures_teacher(self.config) else None
 
     def _train(self, task: TaskSpec, splits: Splits, base: str) -> Student:
         from prompt2model.stages.train import train  # torch and transformers take seconds to import
@@ -250,6 +250,12 @@ def needs_in_training(config: Config) -> tuple[str, ...]:
     method, options = open_method(config.train.method, config.train.options)
     found: tuple[str, ...] = method.needs(options)
     return found
+
+
+def measures_teacher(config: Config) -> bool:
+    """Whether the teacher is measured: it is wanted, and has a part in the run by its name, its rows or its help."""
+    asked = (config.teacher != "auto", config.generate.count, config.generate.rationales, needs_in_training(config))
+    return config.evaluate.teacher and any(asked)
 
 
 def given_to_train(task: TaskSpec, splits: Splits, base: str, config: Config) -> tuple[Any, ...]:

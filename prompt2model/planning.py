@@ -13,7 +13,7 @@ from prompt2model.config import Config
 from prompt2model.ledger import BATCH, price, price_line
 from prompt2model.methods import all_epochs, check_suits, open_method
 from prompt2model.pace import waits
-from prompt2model.pipeline import read_back
+from prompt2model.pipeline import measures_teacher, read_back
 from prompt2model.questions import answer_request, question
 from prompt2model.records import Found, Made, Record, Splits, TaskSpec
 from prompt2model.rehearsal import (
@@ -260,7 +260,8 @@ class _Planning:
         by_base, by_teacher = self._answering(rows, LocalModel.can), self._answering(rows, self.teacher.can)
         seconds = 2 * LOADING_SECONDS + self._local_seconds(base, by_base)
         seconds += rows * self.row_tokens / measure().reading(parameters(base))
-        teaches = config.teacher and self.teacher.name not in (base, f"transformers:{base}")
+        is_another = self.teacher.name not in (base, f"transformers:{base}")
+        teaches = measures_teacher(self.config) and is_another
         who = "student, base and teacher" if teaches else "student and base"
         step = self._taught("evaluate", f"{who} on {rows} rows", by_teacher if teaches else Work())
         if step.is_kept:

@@ -221,10 +221,11 @@ def plan_table(plan: "Plan") -> Table:
 
 def plan_lines(plan: "Plan") -> list[str]:
     """What the table does not say."""
+    learns = any(step.stage == "train" for step in plan.steps)
     return [
-        f"folder   {plan.folder}",
+        *([f"folder   {plan.folder}"] if learns else []),
         f"teacher  {plan.teacher} ({plan.teacher_reason}); {plan.price}",
-        f"base     {plan.base}, {plan.base_reason}",
+        *([f"base     {plan.base}, {plan.base_reason}"] if learns else []),
         f"here     {plan.precision} is the faster precision; minutes are estimates",
         *([f"there    {plan.assumed}"] if plan.assumed else []),
     ]

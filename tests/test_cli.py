@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -377,6 +378,14 @@ def test_a_dry_run_starts_nothing_and_tells_what_would_run(call: Caller, tiny_de
     assert [step["stage"] for step in planned["steps"]] == list(STAGES)
     assert next(step["requests"] for step in planned["steps"] if step["stage"] == "generate") == 60
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_of_the_writing_alone(call: Caller, tmp_path: Path):
+    script, out = write_script(tmp_path / "answers.jsonl"), tmp_path / "rows.jsonl"
+    said = call("generate", TASK, "--teacher", script, "--count", "60", "--out", out, "--dry-run")
+    assert re.search(r"^generate +keeps 60 rows", said.out, re.MULTILINE)
+    assert not re.search("train|evaluate|base", said.out)
+    assert not out.exists()
 
 
 def test_a_dry_run_of_a_finished_run_reads_everything_back(built, call: Caller):

@@ -76,6 +76,33 @@ def test_a_file_that_was_edited_is_read_again(tmp_path: Path, tiny_decoder: Path
     assert len(splits().test) == 2
 
 
+@pytest.mark.parametrize("teacher", ["auto", "transformers:HuggingFaceTB/SmolLM2-135M-Instruct"])
+def test_a_teacher_that_has_no_part_is_neither_loaded_nor_measured(
+    teacher: str, tmp_path: Path, tiny_decoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unwanted(*_: Any, **__: Any) -> Any:
+        raise RunError("The teacher was opened.", hint="")
+
+    monkeypatch.setattr("prompt2model.pipeline.open_teacher", unwanted)
+    data = tmp_path / "rows.csv"
+    rows = [f"the film number {n} is {('good', 'bad')[n % 2]},{('good', 'bad')[n % 2]}\n" for n in range(30)]
+    data.write_text("input,output\n" + "".join(rows))
+    config = load_config(
+        retrieve__base=str(tiny_decoder),
+        retrieve__data=str(data),
+        retrieve__hub="off",
+        generate__count=0,
+        train__epochs=1,
+        teacher=teacher,
+    )
+    if teacher != "auto":  # it is named, and so is to be compared with
+        with pytest.raises(RunError, match="was opened"):
+            build("Say whether a film is good or bad.", out=tmp_path / "run", config=config)
+        return
+    run = build("Say whether a film is good or bad.", out=tmp_path / "run", config=config)
+    assert [one.who for one in run.report.measured] == ["majority", "base", "student"]
+
+
 def test_training_depends_on_the_files_that_its_options_name(tmp_path: Path) -> None:
     file = tmp_path / "plain.txt"
     file.write_text("once upon a time")

@@ -15,11 +15,6 @@ if TYPE_CHECKING:
     from prompt2model.planning import Plan
     from prompt2model.run import Run
 
-DryRun = Annotated[
-    bool,
-    typer.Option("--dry-run", help="Say what would run: requests, tokens, minutes, money. Starts nothing.", metavar=""),
-]
-
 
 def build(
     description: o.Description,
@@ -40,7 +35,7 @@ def build(
     seed: o.Seed = None,
     as_json: o.AsJson = False,
     quiet: o.Quiet = False,
-    dry_run: DryRun = False,
+    dry_run: o.DryRun = False,
 ) -> None:
     """Make a model: read the task, write examples, train, measure, export.
 
@@ -71,7 +66,7 @@ def demo(
     set_: o.SetTo = None,
     as_json: o.AsJson = False,
     quiet: o.Quiet = False,
-    dry_run: DryRun = False,
+    dry_run: o.DryRun = False,
 ) -> None:
     """Build the demo: a task of one sentence, measured on rows labelled by hand. No key, no GPU, no cost."""
     from importlib.resources import as_file, files
@@ -96,11 +91,13 @@ def demo(
 def _run(text: str, config: Config, out: Path | None, *, yes: bool, as_json: bool, quiet: bool, dry_run: bool) -> None:
     from prompt2model import accounts, pipeline, show
     from prompt2model.cli.consent import accept_cost
-    from prompt2model.cli.telling import resumable, teller
+    from prompt2model.cli.telling import print_plan, resumable, teller
 
     screen, folder = Screen(quiet=quiet), out or pipeline.default_folder(text)
     if dry_run:
-        _print_plan(text, config, folder, screen, as_json)
+        with screen.working(silently=True):
+            whole = _plan(text, config, folder)
+        screen.print_json(whole) if as_json else print_plan(whole, screen)
         return
     planned = accept_cost(config, lambda: _plan(text, config, folder, asks_hub=False).steps, screen, yes=yes)
     before = len(accounts.entries(folder))
@@ -120,20 +117,6 @@ def _plan(text: str, config: Config, folder: Path, *, asks_hub: bool = True) -> 
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file, not a folder.", hint="Choose another with --out.")
     return plan(text, config, folder, asks_hub=asks_hub)
-
-
-def _print_plan(text: str, config: Config, folder: Path, screen: Screen, as_json: bool) -> None:
-    from prompt2model import show
-
-    with screen.working(silently=True):
-        planned = _plan(text, config, folder)
-    if as_json:
-        screen.print_json(planned)
-        return
-    for line in show.plan_lines(planned):
-        screen.print(line)
-    screen.print("")
-    screen.print(show.plan_table(planned))
 
 
 def _summary(run: "Run") -> dict[str, Any]:

@@ -52,6 +52,10 @@ SetTo = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else.", metavar="")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Keep standard error empty but for errors.", metavar="")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Accept what the teacher may cost.", metavar="")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Say what would run: requests, tokens, minutes, money. Starts nothing.", metavar=""),
+]
 Limit = Annotated[int, typer.Option("--limit", "-n", help="How many to show.", min=1, metavar="N")]
 
 

@@ -78,12 +78,13 @@ def evaluate(
     from prompt2model import again
     from prompt2model.cli.consent import accept_cost
     from prompt2model.cli.telling import print_report, resumable
+    from prompt2model.pipeline import measures_teacher
     from prompt2model.run import Run
 
     settings = o.configured(config or again.settings_of(run), set_, teacher=teacher, budget_usd=budget, seed=seed)
     screen, opened = Screen(quiet=quiet), Run(run)
     _ = opened.trained  # an unfinished run is refused before anybody is asked about money
-    if settings.evaluate.teacher:
+    if measures_teacher(settings):
         accept_cost(settings, lambda: [_measuring(opened, settings)], screen, yes=yes)
     with resumable(screen, "the response cache"):
         measured = again.evaluate_again(run, settings, test_data or "")

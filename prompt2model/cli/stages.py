@@ -13,7 +13,7 @@ from prompt2model.description import read_description
 from prompt2model.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
-    from prompt2model.planning import Step
+    from prompt2model.planning import Plan
     from prompt2model.records import Example, Found, Ranked, TaskSpec
     from prompt2model.teacher import Teacher
 
@@ -99,10 +99,11 @@ def generate(
     set_: o.SetTo = None,
     seed: o.Seed = None,
     quiet: o.Quiet = False,
+    dry_run: o.DryRun = False,
 ) -> None:
     """Let the teacher write rows for a task, as JSON lines. What it has answered before is not asked again."""
     from prompt2model.cli.consent import accept_cost
-    from prompt2model.cli.telling import resumable, teller
+    from prompt2model.cli.telling import print_plan, resumable, teller
     from prompt2model.filters import looked_at
     from prompt2model.records import Found
     from prompt2model.stages.generate import generate as write
@@ -123,10 +124,15 @@ def generate(
     )
     screen, looked = Screen(quiet=quiet), looked_at(settings.generate.filters)
     _check_looked_at(looked, test=test_data, marks=marks)
+    text = read_description(description, max_characters=settings.parse.max_characters)
+    if dry_run:
+        with screen.working(silently=True):
+            planned = _plan(text, settings, ("parse", "generate"))
+        print_plan(planned, screen)
+        return
     if out:
         _check_writable(out)
-    text = read_description(description, max_characters=settings.parse.max_characters)
-    accept_cost(settings, lambda: _steps(text, settings, ("parse", "generate")), screen, yes=yes)
+    accept_cost(settings, lambda: _plan(text, settings, ("parse", "generate")).steps, screen, yes=yes)
     with resumable(screen, "the response cache"):
         asked = open_teacher(settings.teacher, options=settings.teacher_options, budget_usd=settings.budget_usd)
         tell = teller(screen)
@@ -149,7 +155,7 @@ def _read(
 
     text, teacher = read_description(description, max_characters=config.parse.max_characters), None
     if is_helped:
-        accept_cost(config, lambda: _steps(text, config, ("parse", "retrieve")), screen, yes=yes)
+        accept_cost(config, lambda: _plan(text, config, ("parse", "retrieve")).steps, screen, yes=yes)
         teacher = open_teacher(config.teacher, options=config.teacher_options, budget_usd=config.budget_usd)
     with screen.working():
         return read(text, config.parse, teacher=teacher), teacher
@@ -163,11 +169,12 @@ def _found(description: str, config: Config, is_helped: bool, screen: Screen, ye
         return retrieve(task, config.retrieve, teacher=teacher)
 
 
-def _steps(text: str, config: Config, stages: Sequence[str]) -> "list[Step]":
+def _plan(text: str, config: Config, stages: Sequence[str]) -> "Plan":
+    """Of these stages alone."""
     from prompt2model.planning import plan  # loads torch
 
     planned = plan(text, config, Path(), asks_hub=False)
-    return [step for step in planned.steps if step.stage in stages]
+    return planned.model_copy(update={"steps": tuple(step for step in planned.steps if step.stage in stages)})
 
 
 def _print_ranking(ranked: "Sequence[Ranked]", found: "Found", screen: Screen, as_json: bool) -> None:

@@ -3,10 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prompt2model import pipeline, report, show
 from prompt2model.cli.screen import Screen
 from prompt2model.records import Record, Report
+
+if TYPE_CHECKING:
+    from prompt2model.planning import Plan
 
 
 def teller(screen: Screen) -> pipeline.Listener:
@@ -37,6 +41,14 @@ def print_report(measured: Report, screen: Screen) -> None:
         screen.print(report.table(measured))
     for note in measured.notes:
         screen.print(note)
+
+
+def print_plan(plan: "Plan", screen: Screen) -> None:
+    """What would run, and what that stands on."""
+    for line in show.plan_lines(plan):
+        screen.print(line)
+    screen.print("")
+    screen.print(show.plan_table(plan))
 
 
 def short(path: Path) -> str:
