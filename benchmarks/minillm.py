@@ -3,8 +3,9 @@
     python benchmarks/minillm.py DATA [TASK ...] --results minillm.jsonl
 
 Gu et al., 2024, https://arxiv.org/abs/2306.08543, tables 1 and 3, figures 6 and 8. The teacher is the base, fine-tuned
-on the task as usual; the student is every `--every`-th layer of it, which takes a higher `--learning-rate`. reverse_kl starts, as in the paper, from the student that
-was fine-tuned for `--epochs` with the least validation loss, and learns for `--policy-epochs`, of four passes each.
+on the task as usual; the student is every `--every`-th layer of it, which takes a higher `--learning-rate`. reverse_kl
+starts, as in the paper, from the student that was fine-tuned for `--epochs` with the least validation loss, and learns
+for `--policy-epochs`, of four passes each.
 
 The score is of likeliest answers. Distinct-4, the reverse KL and ExAccErr are of `--draws` answers drawn for each test
 row; the validation's reverse KL is of given answers, a token's mean, at each validation of the training in turn.
