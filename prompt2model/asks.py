@@ -16,7 +16,7 @@ _SORT = re.compile(rf"{any_of('asks', 'sort')}|\b{_FIND_OUT}", re.IGNORECASE)
 _ALSO = r"explain|justify|correct|rewrite|summari[sz]e|translate|describe|suggest"
 _OPEN = re.compile(
     rf"(?:\b(?:and|then|also)|,) (?:briefly )?(?:{_ALSO})\b|\botherwise,? (?:{_ALSO})\b"
-    r"|\b(?:explain (?:why|your|the)|suggest an)\b"
+    r"|\b(?:explain (?:why|your|the)|suggest an)\b|\band (?:say |tell me )?(?:why|how)\b"
     r"|\ball (?:the |of the |possible |relevant |applicable |that )*"
     r"(?:categories|labels|topics|tags|classes|entities)\b"
     r"|\b(?:each|every|all|of) (?:the )?(?:words?|tokens?)\b|\bone or more\b|\bmulti-?label\b|\bpos tags of\b",

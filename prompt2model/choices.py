@@ -17,7 +17,7 @@ QUOTED = rf"(?:{_BETWEEN}|(?<!\w)'[^'\n]{{1,60}}'(?!\w)|\*\*[^*\n]{{1,60}}\*\*)"
 
 _GLOSS = r"(?:\s*\([^()]*\))?"
 _GLOSSES = re.compile(r"\s*[(（][^()（）]*[)）]")
-_QUOTED_LIST = re.compile(
+QUOTED_LIST = re.compile(
     rf"\s*{QUOTED}{_GLOSS}(?:(?:\s|[,;/|、，]|{OR}|{_AND}|{SPANISH_OR})+(?:an? )?{QUOTED}{_GLOSS})+", re.IGNORECASE
 )
 _SENTENCE_END = re.compile(r"\n|(?<![A-Za-z0-9]\.[A-Za-z])[.!?。！？](?=\s|\Z|[\"”'])")
@@ -27,7 +27,7 @@ _REASON = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _END = re.compile(rf"[,;]?\s+{any_of('lists', 'end')}.*", re.IGNORECASE | re.DOTALL)
-_NUMBERED = re.compile(r"(?:\A|(?<=[\s,;:]))\(?\d+\)\s*")
+_NUMBERED = re.compile(r"(?:\A|(?<=[\s,;:]))(?:\(?\d+|\([a-h])\)\s*")
 _CHOICE = re.compile(rf"{OR}|{SPANISH_OR}|/|\|", re.IGNORECASE)
 _CONJUNCTION = re.compile(rf"\A(?:{OR}|{_AND}|{SPANISH_OR})\s+", re.IGNORECASE)
 _CONJUNCTION_LAST = re.compile(rf"[,;]?\s*(?:{OR}|{_AND})?\s*\Z", re.IGNORECASE)
@@ -43,7 +43,7 @@ def split_list(text: str, *, choice: bool = False) -> list[str]:
     `choice`: it must be a choice, with an "or", a comma or a slash; "a and b" is none.
     """
     sentence = _REASON.sub("", _SENTENCE_END.split(text.strip(), maxsplit=1)[0])
-    quoted = _QUOTED_LIST.match(sentence)
+    quoted = QUOTED_LIST.match(sentence)
     if quoted:
         return [bare(item) for item in re.findall(QUOTED, quoted[0])]
     numbered = _NUMBERED.split(sentence)

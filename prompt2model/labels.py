@@ -5,9 +5,10 @@ has none, unless it calls something labels.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, takewhile
 
+from prompt2model.answer_words import LENGTH, OPEN_QUESTION, answers, one_or_otherwise, quoted_list
 from prompt2model.asks import first_words, is_open, is_writing, names_sorting, sentences
 from prompt2model.choices import OR, QUOTED, SPANISH_OR, are_labels, bare, head, split_list
 from prompt2model.pairs import ARROW
@@ -24,17 +25,21 @@ MAX_PLACES = 20
 
 def find_labels(instruction: str) -> tuple[str, ...]:
     """The labels in the text's order; none where it names no closed set of answers."""
+    return next(label_sets(instruction), ())
+
+
+def label_sets(instruction: str) -> Iterator[tuple[str, ...]]:
+    """The sets of answers that the text may name, the surest first."""
     text = re.sub(r"[ \t]{2,}", " ", instruction[:MAX_CHARACTERS])
-    if is_open(text):
-        return ()
-    for read in _readers(text):
+    for read in () if is_open(text) else _readers(text):
         labels = _distinct(read(text))
         if 2 <= len(labels) <= MAX_LABELS:
-            return labels
-    return ()
+            yield labels
 
 
-_SAYS = re.compile(r"answer|(?:generate|write|produce|give|return|print)(?: either)? [\"“'`]", re.IGNORECASE)
+_SAYS = re.compile(
+    r"answer|(?:generate|write|produce|give|return|print)(?: either| (?:the |a )?(?:label|word|answer))? [\"“'`]", re.I
+)
 
 
 def _readers(text: str) -> tuple[Callable[[str], list[str]], ...]:
@@ -42,8 +47,10 @@ def _readers(text: str) -> tuple[Callable[[str], list[str]], ...]:
     if not is_writing(text):
         return (
             _scale,
-            _answers,
+            answers,
             _listed,
+            one_or_otherwise,
+            quoted_list,
             _facets,
             _after_colon,
             _sorted_into,
@@ -51,7 +58,7 @@ def _readers(text: str) -> tuple[Callable[[str], list[str]], ...]:
             _in_brackets,
             _bare_choice,
         )
-    return (_answers, _listed) if _SAYS.match(first_words(text)) else (_listed,)
+    return (answers, one_or_otherwise, _listed) if _SAYS.match(first_words(text)) else (_listed,)
 
 
 def _distinct(items: Iterable[str]) -> tuple[str, ...]:
@@ -80,53 +87,6 @@ def _scale(text: str) -> list[str]:
         if low < high <= low + MAX_STEPS:
             return [str(number) for number in range(low, high + 1)]
     return []
-
-
-# Answer yes or no
-
-_ANSWER = re.compile(any_of("asks", "answer"), re.IGNORECASE)
-_ONE_WORD = r"(?:in\s+)?(?:one|a single)\s+word(?=\s*[:：])"
-_WITH = rf"\s*(?:(?:{any_of('lists', 'with')}|{_ONE_WORD}|:)\s*)*"
-_WORD_IN_CASE = rf"({QUOTED}|(?<![\w-])[\w-]+)"
-_FIRST_CASE = re.compile(rf"{_WITH}{_WORD_IN_CASE},?\s+(?:if|for|when)\b", re.IGNORECASE)
-_LAST_CASE = rf",?\s+(?:{any_of('asks', 'answer')}\s+)?{_WORD_IN_CASE}[.\s]*\Z"
-_CASE = re.compile(
-    rf"{_WORD_IN_CASE},?\s+(?:(?:if|for|when|in case|wenn|falls|für|si|para|pour)\b|otherwise\b(?!{_LAST_CASE}))", re.I
-)
-_ELSE_CASE = re.compile(rf"\b(?:else|otherwise|sonst|sinon|si no|altrimenti){_LAST_CASE}", re.IGNORECASE)
-_LENGTH = r"\b(?:one|two|three|\d+)\s+(?:short\s+)?(?:word|phrase|sentence|line|paragraph|number)s?\b"
-_OPEN_QUESTION = re.compile(r"(?<!whether )(?<!if )\b(?:what|how|why|who|which)\b(?! of the)[^.]*\?", re.IGNORECASE)
-
-
-def _answers(text: str) -> list[str]:
-    """`Answer yes or no`, `Respond with "a" or "b"`, `Output 1 for spam and 0 for ham`."""
-    for sentence in sentences(text):
-        verb = _ANSWER.search(sentence)
-        if verb and not _OPEN_QUESTION.search(sentence):
-            after = sentence[verb.end() :]
-            for labels in (_quoted_after(after), _cases(after), _plain_after(after)):
-                if len(labels) > 1:
-                    return labels
-    return []
-
-
-def _quoted_after(text: str) -> list[str]:
-    """Quoted texts, the first of them right behind the verb."""
-    is_first = re.match(rf"{_WITH}(?={QUOTED})", text, re.IGNORECASE)
-    return [bare(item) for item in re.findall(QUOTED, text)] if is_first else []
-
-
-def _cases(text: str) -> list[str]:
-    """`1 for spam, 0 for ham`; `true if there is an error and false otherwise`; `1 if it is spam, else 0`."""
-    found = [bare(match[1]) for pattern in (_CASE, _ELSE_CASE) for match in pattern.finditer(text)]
-    return found if _FIRST_CASE.match(text) and are_labels(found) else []
-
-
-def _plain_after(text: str) -> list[str]:
-    """A list of one or two words each; an article begins a description, not a label."""
-    after = re.sub(rf"\A{_WITH}", "", text, flags=re.IGNORECASE)
-    items = [] if re.match(rf"(?:the|an?|your|its)\s|{_LENGTH}", after) else split_list(after, choice=True)
-    return items if are_labels(items, max_words=2) else []
 
 
 # Labels: a, b, c
@@ -175,7 +135,7 @@ def _after_colon(text: str) -> list[str]:
         before = sentences(text[: colon.start()])
         if (
             line.strip()
-            and names_sorting(before[-1])
+            and (names_sorting(before[-1]) or _CHOICE.search(line))
             and are_labels(items := split_list(line, choice=True), max_words=3)
         ):
             return items
@@ -218,7 +178,7 @@ def _belongs_to_a_list(line: str) -> bool:
 
 # Classify … as a, b or c
 
-_LEADS = tuple(re.compile(rf"{any_of('lists', name)}:?", re.IGNORECASE) for name in ("as", "to"))
+_LEADS = tuple(re.compile(rf"{any_of('lists', name)}:?(?!\s*,)", re.IGNORECASE) for name in ("as", "to"))
 _UNSURE_LEADS = ("as", "in", "to", "en", "dans")
 _BEFORE_LIST = re.compile(
     r"\A\s*(?:being )?(?:either|one of|entweder|o bien|soit|whether)?"
@@ -247,11 +207,16 @@ def _sorted_into(text: str) -> list[str]:
 
 def _behind_a_lead(sentence: str) -> list[str]:
     for leads in _LEADS:
-        for lead in list(leads.finditer(sentence))[-1 : -MAX_PLACES - 1 : -1]:
+        for lead in list(leads.finditer(_without_quoted(sentence)))[-1 : -MAX_PLACES - 1 : -1]:
             items = _phrase(sentence[lead.end() :], choice=lead[0].lower() in _UNSURE_LEADS)
             if items:
                 return items
     return []
+
+
+def _without_quoted(sentence: str) -> str:
+    """The sentence, as long as it was, with nothing in its quotes to be taken for a word of its own."""
+    return re.sub(QUOTED, lambda quoted: "_" * len(quoted[0]), sentence)
 
 
 def _phrase(text: str, *, choice: bool) -> list[str]:
@@ -289,7 +254,7 @@ _CHAIN = re.compile(rf"{_WORD}(?:,\s+{_WORD})*,?\s+{OR}\s+{_WORD}", re.IGNORECAS
 def _alternatives(text: str) -> list[str]:
     """`whether it is a, b or c`; `Is it true or false?`; `supports or opposes`; `is spam or not`."""
     for sentence in sentences(text):
-        if _ASKS.search(sentence) and _CHOICE.search(sentence) and not _OPEN_QUESTION.search(sentence):
+        if _ASKS.search(sentence) and _CHOICE.search(sentence) and not OPEN_QUESTION.search(sentence):
             negated = _OR_NOT.search(sentence)
             items = [negated[1], f"not {negated[1]}"] if negated else _behind_is(sentence) or _chain(sentence)
             if items:
@@ -298,7 +263,7 @@ def _alternatives(text: str) -> list[str]:
 
 
 def _behind_is(sentence: str) -> list[str]:
-    for verb in list(_IS.finditer(sentence))[-1 : -MAX_PLACES - 1 : -1]:
+    for verb in list(_IS.finditer(_without_quoted(sentence)))[-1 : -MAX_PLACES - 1 : -1]:
         items = _phrase(sentence[verb.end() :], choice=True)
         if are_labels(items, max_words=3):
             return items
@@ -324,7 +289,7 @@ def _in_brackets(text: str) -> list[str]:
         return []
     for match in _BRACKETS.finditer(text):
         items = split_list(match[1], choice=True)
-        if are_labels(items, max_words=3) and not re.search(_LENGTH, match[1]):
+        if are_labels(items, max_words=3) and not re.search(LENGTH, match[1]):
             return items
     slashes = _SLASHES.search(text)
     return slashes[0].split("/") if slashes else []

@@ -21,17 +21,17 @@ MODULES = {
 FLOORS = (
     # 0: stand on nothing of ours
     "errors home records cells deadline spelling language vocabulary matching twins charts losses progress optimiser"
-    " schemas pace conclusion policy fences",
+    " schemas pace conclusion policy fences prefixes kv_cache",
     # 1: one thing each, on records and errors
     "registry teacher prompts store streams shards pairs bootstrap checkpoints hub_cards skills conversion asks"
     " choices metrics exporters stages seeds marks several minhash rewordings ngrams"
     " method_choice",
     # 2
     "config weights cache ledger hub questions batches second_reading front_matter keyed outputs tables report"
-    " labels quoted data_blocks servers accounts",
+    " answer_words quoted data_blocks servers accounts",
     # 3
     "description answers student_prompt memory decoding heads passages supply catalogue chat columns lines model_card"
-    " filters methods strategies teachers settings recipe embeddings",
+    " filters methods strategies teachers settings recipe embeddings labels",
     # 4
     "beams second_opinion headers",
     # 5

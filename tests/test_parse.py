@@ -691,3 +691,11 @@ def test_labels_named_without_a_list_are_told_how_a_list_is_written() -> None:
     with pytest.raises(TaskError) as caught:
         parse("Judge it.", ParseConfig(labels=("good,bad",)))
     assert caught.value.hint == """Several are written as a list: --set 'parse.labels=["good", "bad"]'"""
+
+
+def test_of_several_readings_the_one_that_the_examples_agree_with_is_taken() -> None:
+    text = "Classify the answer options as the right one for the question ('first', 'second', 'third')."
+    assert read(text).labels == ("first", "second", "third")
+    both = "Say whether the claim is strong or weak. Output 1 for a strong claim, and 0 for a weak one."
+    assert read(both).labels == ("1", "0")
+    assert read(f"{both}\n\nInput: it may rain\nOutput: weak").labels == ("strong", "weak")

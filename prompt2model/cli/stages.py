@@ -14,7 +14,7 @@ from prompt2model.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from prompt2model.planning import Plan
-    from prompt2model.records import Example, Found, Ranked, TaskSpec
+    from prompt2model.records import Example, Found, Made, Ranked, TaskSpec
     from prompt2model.teacher import Teacher
 
 Helper = Annotated[
@@ -103,13 +103,8 @@ def generate(
 ) -> None:
     """Let the teacher write rows for a task, as JSON lines. What it has answered before is not asked again."""
     from prompt2model.cli.consent import accept_cost
-    from prompt2model.cli.telling import print_plan, resumable, teller
+    from prompt2model.cli.telling import print_plan
     from prompt2model.filters import looked_at
-    from prompt2model.records import Found
-    from prompt2model.stages.generate import generate as write
-    from prompt2model.stages.parse import parse as read
-    from prompt2model.stages.retrieve import retrieve
-    from prompt2model.teachers import open_teacher
 
     settings = o.configured(
         config,
@@ -133,16 +128,27 @@ def generate(
     if out:
         _check_writable(out)
     accept_cost(settings, lambda: _plan(text, settings, ("parse", "generate")).steps, screen, yes=yes)
+    _write_rows(_written(text, settings, looked, marks, screen).examples, out, screen)
+
+
+def _written(text: str, config: Config, looked: set[str], marks: Path | None, screen: Screen) -> "Made":
+    from prompt2model.cli.telling import resumable, teller
+    from prompt2model.records import Found
+    from prompt2model.stages.generate import generate as write
+    from prompt2model.stages.parse import parse as read
+    from prompt2model.stages.retrieve import retrieve
+    from prompt2model.teachers import open_teacher
+
     with resumable(screen, "the response cache"):
-        asked = open_teacher(settings.teacher, options=settings.teacher_options, budget_usd=settings.budget_usd)
-        tell = teller(screen)
-        task = read(text, settings.parse, teacher=None if asked.is_local or batch else asked)
+        asked = open_teacher(config.teacher, options=config.teacher_options, budget_usd=config.budget_usd)
+        is_slow, tell = asked.is_local or config.teacher_options.get("batch", False), teller(screen)
+        task = read(text, config.parse, teacher=None if is_slow else asked)
         tell("parse", task)
-        found = retrieve(task, settings.retrieve) if settings.retrieve.data else Found(base="")
-        seen = _test_and_marks(looked, task, settings.split.test_data, marks)
-        made = write(task, found, settings.generate, teacher=asked, seed=settings.seed, **seen)
+        found = retrieve(task, config.retrieve) if config.retrieve.data else Found(base="")
+        seen = _test_and_marks(looked, task, config.split.test_data, marks)
+        made = write(task, found, config.generate, teacher=asked, seed=config.seed, **seen)
         tell("generate", made)
-    _write_rows(made.examples, out, screen)
+    return made
 
 
 def _read(

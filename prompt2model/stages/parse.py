@@ -9,7 +9,7 @@ from prompt2model.asks import is_sorting, is_writing, is_yes_or_no
 from prompt2model.config import ParseConfig
 from prompt2model.description import check_description
 from prompt2model.errors import TaskError
-from prompt2model.labels import find_labels
+from prompt2model.labels import label_sets
 from prompt2model.language import LANGUAGES, language_of
 from prompt2model.notations import Reading, read_notation, without
 from prompt2model.outputs import form_of, metric_named, named_metric, usual_metric
@@ -106,7 +106,7 @@ def _checked(labels: tuple[str, ...]) -> tuple[str, ...]:
 
 def _read_labels(reading: Reading, taught: tuple[str, ...]) -> _Decided:
     outputs = [pair.output for pair in reading.pairs]
-    named = taught or find_labels(reading.instruction)
+    named = taught or _named(reading.instruction, outputs)
     if named and (not outputs or 2 * sum(same_label(output, named) is not None for output in outputs) >= len(outputs)):
         return _Decided("classification", named)
     if repeated(outputs, at_least=_repetitions(reading.instruction)):
@@ -120,6 +120,13 @@ def _read_labels(reading: Reading, taught: tuple[str, ...]) -> _Decided:
         )
         return _Decided("generation", (), (note,), True)
     return _Decided("generation", is_guess=not outputs and not is_writing(reading.instruction))
+
+
+def _named(instruction: str, outputs: Sequence[str]) -> tuple[str, ...]:
+    """The labels that the instruction names: of several readings the one that all outputs agree with, if one does."""
+    sets = list(label_sets(instruction))
+    agreed = (labels for labels in sets if all(same_label(output, labels) is not None for output in outputs))
+    return next(agreed, sets[0] if sets else ())
 
 
 def _repetitions(instruction: str) -> int:
