@@ -79,3 +79,42 @@ def quoted_list(text: str) -> list[str]:
         if (len(items) > 2 or _OR_QUOTED.search(found[0])) and (are_letters or are_labels(items)):
             return items
     return []
+
+
+_MEANS = re.compile(rf"{_WORD_IN_CASE}\s+(?:means|stands for|denotes|represents|indicates)\b", re.IGNORECASE)
+
+
+def meanings(text: str) -> list[str]:
+    """`1 means spam, 0 means ham`."""
+    items = [bare(match[1]) for match in _MEANS.finditer(text)]
+    return items if are_labels(items, max_words=1) else []
+
+
+_ONE_OF = re.compile(r"\b(?:as|is|are|be|with|from) one of:?\s+(?!the\b|these\b|them\b)", re.IGNORECASE)
+_EITHER = re.compile(r"\b(?:is|are|be|being|as) either\s+", re.IGNORECASE)
+
+
+def one_of(text: str) -> list[str]:
+    """`as one of A1, A2, B1`."""
+    return _behind(_ONE_OF, text)
+
+
+def either(text: str) -> list[str]:
+    """`the tone is either formal or casual`, which may be said of a text that is to be written."""
+    return _behind(_EITHER, text)
+
+
+def _behind(lead: re.Pattern[str], text: str) -> list[str]:
+    found = lead.search(text)
+    items = split_list(text[found.end() :], choice=True) if found else []
+    return items if are_labels(items, max_words=3) else []
+
+
+def all_quoted(text: str) -> list[str]:
+    """Whatever stands in quotes: `"1" or "2"; if they are alike, "equal"`."""
+    return [bare(item) for item in re.findall(QUOTED, text)]
+
+
+def codes(text: str) -> list[str]:
+    """`positive (2), neutral (1) and negative (0)`: the numbers."""
+    return re.findall(r"\w \((\d{1,2})\)", text)

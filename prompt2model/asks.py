@@ -19,7 +19,8 @@ _OPEN = re.compile(
     r"|\b(?:explain (?:why|your|the)|suggest an)\b|\band (?:say |tell me )?(?:why|how)\b"
     r"|\ball (?:the |of the |possible |relevant |applicable |that )*"
     r"(?:categories|labels|topics|tags|classes|entities)\b"
-    r"|\b(?:each|every|all|of) (?:the )?(?:words?|tokens?)\b|\bone or more\b|\bmulti-?label\b|\bpos tags of\b",
+    r"|\b(?:each|every|all|(?<!pair )(?<!number )of) (?:the )?(?:words?|tokens?)\b"
+    r"|\bone or more\b|\bmulti-?label\b|\bpos tags of\b",
     re.IGNORECASE,
 )
 _FORBIDS = re.compile(r"\b(?:do not|don't|don’t|without|never|no need to) [^.!?\n]*", re.IGNORECASE)

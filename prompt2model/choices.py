@@ -47,7 +47,7 @@ def split_list(text: str, *, choice: bool = False) -> list[str]:
     if quoted:
         return [bare(item) for item in re.findall(QUOTED, quoted[0])]
     numbered = _NUMBERED.split(sentence)
-    if len(numbered) > 2:
+    if len(numbered) > 2 and not numbered[0].strip():
         return [head(_CONJUNCTION_LAST.sub("", item)) for item in numbered if item.strip()]
     *first, last = _at_commas(_GLOSSES.sub("", sentence))
     if choice and not first and not _CHOICE.search(sentence):

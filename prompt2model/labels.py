@@ -8,7 +8,18 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, takewhile
 
-from prompt2model.answer_words import LENGTH, OPEN_QUESTION, answers, one_or_otherwise, quoted_list
+from prompt2model.answer_words import (
+    LENGTH,
+    OPEN_QUESTION,
+    all_quoted,
+    answers,
+    codes,
+    either,
+    meanings,
+    one_of,
+    one_or_otherwise,
+    quoted_list,
+)
 from prompt2model.asks import first_words, is_open, is_writing, names_sorting, sentences
 from prompt2model.choices import OR, QUOTED, SPANISH_OR, are_labels, bare, head, split_list
 from prompt2model.pairs import ARROW
@@ -28,10 +39,14 @@ def find_labels(instruction: str) -> tuple[str, ...]:
     return next(label_sets(instruction), ())
 
 
-def label_sets(instruction: str) -> Iterator[tuple[str, ...]]:
-    """The sets of answers that the text may name, the surest first."""
+def label_sets(instruction: str, *, unsure: bool = False) -> Iterator[tuple[str, ...]]:
+    """The sets of answers that the text names, the surest first; then, if wanted, those that it may name.
+
+    What is unsure counts only where examples bear it out.
+    """
     text = re.sub(r"[ \t]{2,}", " ", instruction[:MAX_CHARACTERS])
-    for read in () if is_open(text) else _readers(text):
+    sure = () if is_open(text) else _readers(text)
+    for read in (*sure, *(_SURE if unsure else ()), *(_UNSURE if unsure else ())):
         labels = _distinct(read(text))
         if 2 <= len(labels) <= MAX_LABELS:
             yield labels
@@ -45,19 +60,7 @@ _SAYS = re.compile(
 def _readers(text: str) -> tuple[Callable[[str], list[str]], ...]:
     """The surest first. A question to be answered, or `Write "a" or "b"`, may have set answers; a text has none."""
     if not is_writing(text):
-        return (
-            _scale,
-            answers,
-            _listed,
-            one_or_otherwise,
-            quoted_list,
-            _facets,
-            _after_colon,
-            _sorted_into,
-            _alternatives,
-            _in_brackets,
-            _bare_choice,
-        )
+        return _SURE
     return (answers, one_or_otherwise, _listed) if _SAYS.match(first_words(text)) else (_listed,)
 
 
@@ -242,7 +245,7 @@ _ASKS = re.compile(
     r"|\A(?:is|are|does|do|was|ist|es|est)\b|[?？]\Z",
     re.IGNORECASE,
 )
-_CHOICE = re.compile(rf"{OR}|{SPANISH_OR}", re.IGNORECASE)
+_CHOICE = re.compile(rf"{OR}|{SPANISH_OR}|\s/\s", re.IGNORECASE)
 _OR_NOT = re.compile(
     r"\b(?:is|are|be|was|ist|es|est)\s+(?:an? |the )?((?:[\w-]+ ){0,2}?[\w-]+) or not\b", re.IGNORECASE
 )
@@ -302,3 +305,21 @@ def _bare_choice(text: str) -> list[str]:
         if are_labels(items, max_words=2):
             return items
     return []
+
+
+_SURE = (
+    _scale,
+    answers,
+    _listed,
+    one_or_otherwise,
+    quoted_list,
+    meanings,
+    _facets,
+    _after_colon,
+    _sorted_into,
+    one_of,
+    _alternatives,
+    _in_brackets,
+    _bare_choice,
+)
+_UNSURE = (either, all_quoted, codes)

@@ -699,3 +699,17 @@ def test_of_several_readings_the_one_that_the_examples_agree_with_is_taken() -> 
     both = "Say whether the claim is strong or weak. Output 1 for a strong claim, and 0 for a weak one."
     assert read(both).labels == ("1", "0")
     assert read(f"{both}\n\nInput: it may rain\nOutput: weak").labels == ("strong", "weak")
+
+
+@pytest.mark.parametrize(
+    ("text", "outputs", "labels"),
+    [
+        ("Give the polarity (generate one word); it is either bad or good.", ["good", "bad"], ("bad", "good")),
+        ('Decide the funnier one: "1" or "2". If both are alike, say "equal".', ["1", "equal"], ("1", "2", "equal")),
+        ("Three classes: positive (2), neutral (1), negative (0). Classify.", ["2", "0"], ("2", "1", "0")),
+        ("Write a reply. The tone is either formal or casual.", ["Dear guest, yes.", "Sure thing!"], ()),
+    ],
+)
+def test_what_an_instruction_may_name_counts_where_the_examples_bear_it_out(text, outputs, labels) -> None:
+    examples = "".join(f"\n\nInput: text number {n}\nOutput: {output}" for n, output in enumerate(outputs))
+    assert read(text + examples).labels == labels

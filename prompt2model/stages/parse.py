@@ -9,7 +9,7 @@ from prompt2model.asks import is_sorting, is_writing, is_yes_or_no
 from prompt2model.config import ParseConfig
 from prompt2model.description import check_description
 from prompt2model.errors import TaskError
-from prompt2model.labels import label_sets
+from prompt2model.labels import find_labels, label_sets
 from prompt2model.language import LANGUAGES, language_of
 from prompt2model.notations import Reading, read_notation, without
 from prompt2model.outputs import form_of, metric_named, named_metric, usual_metric
@@ -124,9 +124,12 @@ def _read_labels(reading: Reading, taught: tuple[str, ...]) -> _Decided:
 
 def _named(instruction: str, outputs: Sequence[str]) -> tuple[str, ...]:
     """The labels that the instruction names: of several readings the one that all outputs agree with, if one does."""
-    sets = list(label_sets(instruction))
-    agreed = (labels for labels in sets if all(same_label(output, labels) is not None for output in outputs))
-    return next(agreed, sets[0] if sets else ())
+    agreed = (
+        labels
+        for labels in label_sets(instruction, unsure=bool(outputs))
+        if all(same_label(output, labels) is not None for output in outputs)
+    )
+    return next(agreed, find_labels(instruction))
 
 
 def _repetitions(instruction: str) -> int:
