@@ -14,20 +14,23 @@ from pathlib import Path
 from random import Random
 from statistics import mean, stdev
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
+
+from sklearn.metrics import roc_auc_score
 
 from prompt2model import registry, store
 from prompt2model.answers import Answer, ask
 from prompt2model.config import ParseConfig, RetrieveConfig, SplitConfig
 from prompt2model.course import asked_of_student
 from prompt2model.errors import ConfigError, DataError, WeightsError
-from prompt2model.records import Example, Found, Made, Message, Splits, Student, TaskSpec
+from prompt2model.records import Example, Found, Made, Message, Record, Splits, Student, TaskSpec
 from prompt2model.rows import read_rows
 from prompt2model.stages.parse import parse
 from prompt2model.stages.split import split
 from prompt2model.student import LocalModel, open_model
 
 Figures = dict[str, Any]
+R = TypeVar("R", bound=Record)
 
 
 def arguments(about: str, argv: Sequence[str] | None, tasks: Sequence[str], **sizes: Any) -> Namespace:
@@ -83,9 +86,12 @@ class Cells:
 
     def student(self, make: Callable[[Path], Student], **cell: Any) -> str:
         """The folder of a student that several cells learn from, trained once and left beside the results."""
+        return str(self.shared(Student, lambda folder: make(folder / "student"), **cell).folder)
+
+    def shared(self, record: type[R], make: Callable[[Path], R], **cell: Any) -> R:
+        """What several cells need, made once and left beside the results."""
         folder = self._folder(cell)
-        made = store.once(folder, "train", Student, lambda: make(folder / "student"), depends_on=[cell, self.sizes])
-        return str(made.folder)
+        return store.once(folder, "shared", record, lambda: make(folder), depends_on=[cell, self.sizes])
 
     def print(self, *columns: str) -> None:
         print("\n" + table(self.lines, columns) + "\n", flush=True)
@@ -158,8 +164,17 @@ def answered(
 
 
 def graded(task: TaskSpec, answers: Sequence[Answer], rows: Sequence[Example]) -> Figures:
-    """The task's metric, in per cent; n; and the tokens read and written for an answer."""
+    """The task's metric, in per cent; n; the tokens read and written for an answer; of two labels the AUC too.
+
+    The AUC, in per cent, is that of the probabilities: it says how well the labels are told apart, wherever the
+    threshold is.
+    """
     texts, truth = [answer.text for answer in answers], [row.output for row in rows]
     value = registry.load("metrics", task.metric).compute(texts, truth)
     tokens = mean(answer.tokens for answer in answers)
-    return {"metric": task.metric, "score": 100 * value, "n": len(rows), "tokens_a_call": tokens}
+    found = {"metric": task.metric, "score": 100 * value, "n": len(rows), "tokens_a_call": tokens}
+    if len(task.labels) == len(set(truth)) == 2 and all(answer.probability is not None for answer in answers):
+        first = task.labels[0]
+        of_first = [one.probability if one.text == first else 1 - (one.probability or 0) for one in answers]
+        found["auc"] = 100 * float(roc_auc_score([output == first for output in truth], of_first))
+    return found

@@ -3,14 +3,19 @@ with a temperature that rises.
 
     python benchmarks/data_proof.py DATA [TASK ...] --results data_proof.jsonl
 
-Each student is made from the task's prompt alone: `--teacher` writes `--rows` rows, as many in each arm, if it can
-within `--over-generate` times as many candidates; `rows` and `dropped` count both. `--only "as usual" annealed` names
-arms: a constant temperature beside one that rises, which takes more rows than fit into one round.
+Each student is made from the task's prompt alone. `--teacher` writes `--candidates` for each way of writing and each
+seed, none of them sifted; every arm of filters then judges the same candidates of the usual way, and the first `--rows`
+that pass are learned from, as many of each label. `rows` tells how many that were, `dropped` why others were not.
+`--only "as usual" annealed` names arms: a constant temperature beside one that rises, which takes more candidates than
+fit into one round.
 """
 
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +24,9 @@ from cells import Cells, Figures, arguments, fewer_tests, score, wanted
 from prompt2model import registry
 from prompt2model.config import GenerateConfig, ParseConfig, RetrieveConfig, SplitConfig, TrainConfig
 from prompt2model.errors import ConfigError
+from prompt2model.filters import Sieve
 from prompt2model.recipe import plan
-from prompt2model.records import Found, TaskSpec
+from prompt2model.records import Dropped, Example, Found, Made, TaskSpec
 from prompt2model.rows import read_rows
 from prompt2model.stages.generate import generate
 from prompt2model.stages.parse import parse
@@ -30,7 +36,9 @@ from prompt2model.teacher import Teacher
 from prompt2model.teachers import open_teacher
 from prompt2model.weights import DEFAULT_MODEL
 
-ANNEALED = {"anneal_from": 0.5, "temperature": 1.5}
+Settings = dict[str, Any]
+Filters = tuple[str, ...]
+ANNEALED: Settings = {"anneal_from": 0.5, "temperature": 1.5}
 """On average about the usual temperature, 1: what differs is the order."""
 NEED_MORE = ("transform", "hard_cases")
 """Strategies that need a data set or a finished run besides the prompt."""
@@ -38,34 +46,35 @@ TASKS = ["sst2", "claim_stance", "question_repair", "restaurant_text"]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    sizes = {"rows": 200, "test_rows": 300, "epochs": 3.0, "learning_rate": 0.0, "over_generate": 4.0}
+    sizes = {"rows": 200, "candidates": 500, "test_rows": 300, "epochs": 3.0, "learning_rate": 0.0}
     args = arguments(__doc__, argv, TASKS, base=DEFAULT_MODEL, teacher=f"transformers:{DEFAULT_MODEL}", **sizes)
     cells, teacher = Cells(args), open_teacher(args.teacher)
     for name in args.tasks:
         task = parse((args.data / name / "prompt.md").read_text("utf-8"), ParseConfig())
-        recipes = dict(arms(task, teacher))
-        for arm in wanted(recipes, args):
-            for seed in args.seeds:
-                measure = partial(measured, args, name, task, teacher, recipes[arm], seed)
-                cells.once(measure, task=name, arm=arm, seed=seed)
-    cells.print("score", "rows", "dropped", "n", "seconds")
+        found = dict(arms(task, teacher))
+        for seed in args.seeds:
+            lab = Lab(args, cells, name, task, teacher, seed)
+            for arm in wanted(found, args):
+                cells.once(partial(lab.measure, *found[arm]), task=name, arm=arm, seed=seed)
+    cells.print("score", "auc", "rows", "n", "seconds")
 
 
-def arms(task: TaskSpec, teacher: Teacher) -> Iterator[tuple[str, dict[str, Any]]]:
+def arms(task: TaskSpec, teacher: Teacher) -> Iterator[tuple[str, tuple[Settings, Filters]]]:
     """The usual recipe; annealed; every other strategy that suits; the usual filters without one; and with one more."""
-    strategies, filters = plan(task, GenerateConfig(), teacher)
-    usual = [strategy.name for strategy in strategies]
-    yield "as usual", {}
-    yield "annealed", ANNEALED
-    for name in registry.names("strategies"):
-        if name not in (*usual, *NEED_MORE) and suits(task, teacher, strategies=(name,)):
-            yield f"strategy {name}", {"strategies": (name,)}
+    strategies, usual = plan(task, GenerateConfig(), teacher)
+    names, filters = [strategy.name for strategy in strategies], tuple(usual)
+    yield "as usual", ({}, filters)
+    yield "no filter", ({}, ())
     for name in filters:
-        yield f"without {name}", {"filters": tuple(other for other in filters if other != name)}
+        yield f"without {name}", ({}, tuple(other for other in filters if other != name))
     for name in registry.names("filters"):
         is_new = name not in filters and "marks" not in registry.load("filters", name).LOOKS_AT
         if is_new and suits(task, teacher, filters=(name,)):
-            yield f"with {name}", {"filters": (*filters, name)}
+            yield f"with {name}", ({}, (*filters, name))
+    yield "annealed", (ANNEALED, filters)
+    for name in registry.names("strategies"):
+        if name not in (*names, *NEED_MORE) and suits(task, teacher, strategies=(name,)):
+            yield f"strategy {name}", ({"strategies": (name,)}, filters)
 
 
 def suits(task: TaskSpec, teacher: Teacher, **recipe: Any) -> bool:
@@ -76,20 +85,58 @@ def suits(task: TaskSpec, teacher: Teacher, **recipe: Any) -> bool:
     return True
 
 
-def measured(
-    args: Namespace, name: str, task: TaskSpec, teacher: Teacher, recipe: dict[str, Any], seed: int, folder: Path
-) -> Figures:
-    """The score of a student of what the recipe writes, on real rows."""
-    test = str(args.data / name / "test.jsonl")
-    config = GenerateConfig(count=args.rows, over_generate=args.over_generate, **recipe)
-    real = read_rows(test, task, RetrieveConfig()).examples
-    made = generate(task, Found(base=args.base), config, teacher=teacher, test=real, seed=seed)
-    splits = split(task, Found(base=args.base), made, SplitConfig(test_data=test), seed=seed)
-    how = TrainConfig(epochs=args.epochs, learning_rate=args.learning_rate)
-    student = train(task, splits, args.base, how, folder=folder / "student", seed=seed)
-    scored = score(task, student.folder, fewer_tests(splits, args.test_rows).test)
-    told = {"strategies": made.strategies, "filters": made.filters, "why": made.dropped}
-    return scored | told | {"rows": len(made.examples), "dropped": sum(made.dropped.values())}
+@dataclass(frozen=True)
+class Lab:
+    """One task with one seed."""
+
+    args: Namespace
+    cells: Cells
+    name: str
+    task: TaskSpec
+    teacher: Teacher
+    seed: int
+
+    def measure(self, writing: Settings, filters: Filters, folder: Path) -> Figures:
+        """The score, on real rows, of a student of what passes the filters."""
+        test, args = str(self.args.data / self.name / "test.jsonl"), self.args
+        real = read_rows(test, self.task, RetrieveConfig()).examples
+        kept, dropped = self.sifted(self.candidates(writing), filters, real)
+        made, found = Made(examples=tuple(kept)), Found(base=args.base)
+        splits = split(self.task, found, made, SplitConfig(test_data=test), seed=self.seed)
+        how = TrainConfig(epochs=args.epochs, learning_rate=args.learning_rate)
+        student = train(self.task, splits, args.base, how, folder=folder / "student", seed=self.seed)
+        scored = score(self.task, student.folder, fewer_tests(splits, args.test_rows).test)
+        return scored | {"rows": len(kept), "filters": filters, "dropped": dropped}
+
+    def candidates(self, writing: Settings) -> list[Example]:
+        """What the teacher writes in this way."""
+        config = GenerateConfig(count=self.args.candidates, filters=(), **writing)
+
+        def write(_: Path) -> Made:
+            return generate(self.task, Found(base=self.args.base), config, teacher=self.teacher, seed=self.seed)
+
+        cell = {"task": self.name, "role": "candidates", "writing": writing, "seed": self.seed}
+        return list(self.cells.shared(Made, write, **cell).examples)
+
+    def sifted(
+        self, rows: list[Example], filters: Filters, test: Sequence[Example]
+    ) -> tuple[list[Example], Counter[str]]:
+        """The first that pass all filters, of no label more than its share; and why the others were dropped."""
+        sieve, dropped = (
+            Sieve(self.task, self.teacher, GenerateConfig(), list(self.task.examples), test),
+            Counter[str](),
+        )
+        for name in filters:
+            judged = registry.load("filters", name).sift(rows, sieve)
+            dropped.update(one.reason for one in judged if isinstance(one, Dropped))
+            rows = [one for one in judged if isinstance(one, Example)]
+        share, of_label, kept = ceil(self.args.rows / max(len(self.task.labels), 1)), Counter[str](), list[Example]()
+        for row in rows:
+            label = row.output if self.task.labels else ""
+            if of_label[label] < share and len(kept) < self.args.rows:
+                kept.append(row)
+                of_label[label] += 1
+        return kept, dropped
 
 
 if __name__ == "__main__":

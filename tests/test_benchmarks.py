@@ -50,7 +50,7 @@ CASES = {
     "step_by_step": ("sums", [], 8),
     "distilbert": ("films", [], 6),
     "context": ("films addition", ["--digits=1", "--scratchpads=24", "--epochs=40", "--learning-rate=0.01"], 7),
-    "data_proof": ("texts", ["--rows=65", "--only", "as usual", "annealed", "without format"], 3),
+    "data_proof": ("texts", ["--rows=20", "--candidates=70", "--only", "as usual", "annealed", "without format"], 3),
 }
 """For each benchmark the tasks, further arguments, and how many cells there are."""
 
