@@ -12,14 +12,14 @@ import torch
 from prompt2model.records import Record
 from prompt2model.student import device, fastest_dtype
 
-LEARNING, READING, WRITING = 0.65, 0.9, 0.2
+LEARNING, READING, WRITING = 0.65, 0.9, 0.45
 """Shares of a bare matrix product's speed that the whole of a small model reaches, measured with SmolLM2-135M on two
 cores. Writing is held up by reading the weights once for every token of a batch."""
 GPU_SHARE = 0.3
 """Of the same on a GPU, where a small model's kernels are short."""
 PASSES_PER_SECOND = 30.0
 """Tokens that one text grows by in a second, at most: each costs a forward pass with its overhead."""
-WRITTEN_AT_ONCE = 64
+WRITTEN_AT_ONCE = 128
 STEPS_PER_SECOND = 7.0
 """Optimiser steps at most, however fast the GPU: starting their thousands of kernels takes a processor that long."""
 TOKENS_OF_A_STEP = 640

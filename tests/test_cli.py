@@ -210,7 +210,9 @@ def test_every_input_has_its_line_and_the_empty_ones_are_counted(built, call: Ca
     said = call("predict", built[0], "--file", tmp_path / "inputs.txt")
     assert [bool(line) for line in said.out.split("\n")] == [True, False, False, True, False, False]
     assert said.err.count("3 inputs are empty, and so are their answers.") == 1
-    rows = call("predict", built[0], "-", "--json", stdin=(tmp_path / "inputs.txt").read_bytes()).out.split("\n")[:-1]
+    piped = {"stdin": (tmp_path / "inputs.txt").read_bytes()}
+    rows = call("predict", built[0], "-", "--json", **piped).out.split("\n")[:-1]
+    assert call("predict", built[0], "--file", "-", "--json", **piped).out.split("\n")[:-1] == rows
     assert [json.loads(row)["input"] for row in rows] == ["a fine film", "", " ", "a\u2028sad\x85end", ""]
     assert json.loads(rows[1]) == {"input": "", "output": "", "probability": None}
     assert call("predict", built[0], "a fine film", "", "a sad end").out.count("\n") == 3

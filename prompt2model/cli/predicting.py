@@ -31,7 +31,10 @@ def predict(
     file: Annotated[
         Path | None,
         typer.Option(
-            "--file", "-f", help="A line an input, or a table (.csv, .jsonl, …) that has `input`.", metavar="FILE"
+            "--file",
+            "-f",
+            help="A line an input, or a table (.csv, .jsonl, …) that has `input`; - is standard input.",
+            metavar="FILE",
         ),
     ] = None,
     as_json: Annotated[
@@ -56,7 +59,7 @@ def _inputs(texts: Sequence[str], file: Path | None) -> "Inputs":
 
     if texts and file:
         raise DataError("There are texts and a file.", hint="Give either texts or --file.")
-    if file:
+    if file and str(file) != "-":
         found = read_inputs(file)
     elif texts and list(texts) != ["-"]:
         found = Inputs(list(texts), [{} for _ in texts])
