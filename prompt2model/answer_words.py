@@ -91,7 +91,7 @@ def meanings(text: str) -> list[str]:
 
 
 _ONE_OF = re.compile(r"\b(?:as|is|are|be|with|from) one of:?\s+(?!the\b|these\b|them\b)", re.IGNORECASE)
-_EITHER = re.compile(r"\b(?:is|are|be|being|as) either\s+", re.IGNORECASE)
+_LABELLED = re.compile(r"\b(?:label|tag|mark|grade|annotate|rate|score)\s+(?:[\w-]+\s+){0,4}?with\s+", re.IGNORECASE)
 
 
 def one_of(text: str) -> list[str]:
@@ -99,22 +99,12 @@ def one_of(text: str) -> list[str]:
     return _behind(_ONE_OF, text)
 
 
-def either(text: str) -> list[str]:
-    """`the tone is either formal or casual`, which may be said of a text that is to be written."""
-    return _behind(_EITHER, text)
+def labelled_with(text: str) -> list[str]:
+    """`Grade the essay with A, B or C`."""
+    return _behind(_LABELLED, text)
 
 
 def _behind(lead: re.Pattern[str], text: str) -> list[str]:
     found = lead.search(text)
     items = split_list(text[found.end() :], choice=True) if found else []
     return items if are_labels(items, max_words=3) else []
-
-
-def all_quoted(text: str) -> list[str]:
-    """Whatever stands in quotes: `"1" or "2"; if they are alike, "equal"`."""
-    return [bare(item) for item in re.findall(QUOTED, text)]
-
-
-def codes(text: str) -> list[str]:
-    """`positive (2), neutral (1) and negative (0)`: the numbers."""
-    return re.findall(r"\w \((\d{1,2})\)", text)

@@ -11,6 +11,10 @@ _WRITE = re.compile(
     rf"{any_of('asks', 'write')}|(?:{_ORDERS}|{_ANSWERS_QUESTIONS})\b|[把将次].{{0,20}}(?:翻译|翻訳|要約)",
     re.IGNORECASE,
 )
+_NAMES_FACET = re.compile(
+    rf"(?:generate|produce|provide|write) (?:the |its |their )(?:\w+ )?{any_of('asks', 'facet')}(?=[ .:]|\Z)", re.I
+)
+"""`generate the sentiment`: one of a set, though the verb says otherwise."""
 _FIND_OUT = rf"find out (?:(?:the|its|which|what|in which|by which) )*(?:\w+ )?{any_of('asks', 'facet')}"
 _SORT = re.compile(rf"{any_of('asks', 'sort')}|\b{_FIND_OUT}", re.IGNORECASE)
 _ALSO = r"explain|justify|correct|rewrite|summari[sz]e|translate|describe|suggest"
@@ -43,7 +47,8 @@ _POLITE = re.compile(
 
 def is_writing(instruction: str) -> bool:
     """Whether it asks for a text of the model's own: to write, translate, summarise, explain …"""
-    return bool(_WRITE.match(first_words(instruction)))
+    text = first_words(instruction)
+    return bool(_WRITE.match(text)) and not _NAMES_FACET.match(text)
 
 
 def names_sorting(text: str) -> bool:

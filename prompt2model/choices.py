@@ -87,8 +87,8 @@ def _at_commas(text: str) -> list[str]:
 
 def _last_items(text: str, has_more: bool) -> list[str]:
     """What stands after the last comma, cut where the sentence goes on: `or c`, `b or c`, or all of `a or b`."""
-    after = _CONJUNCTION.sub("", text)
-    cut = _END.sub("", after) if has_more or re.search(OR, after, re.IGNORECASE) else after
+    after = _CONJUNCTION.sub("", text) if has_more else text
+    cut = _END.sub("", after) if has_more or re.search(rf"{OR}|{_AND}", after, re.IGNORECASE) else after
     return [cut] if after != text else _at_conjunction(cut, has_more)
 
 

@@ -8,13 +8,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, takewhile
 
+from prompt2model.answer_guesses import whatever
 from prompt2model.answer_words import (
     LENGTH,
     OPEN_QUESTION,
-    all_quoted,
     answers,
-    codes,
-    either,
+    labelled_with,
     meanings,
     one_of,
     one_or_otherwise,
@@ -45,9 +44,10 @@ def label_sets(instruction: str, *, unsure: bool = False) -> Iterator[tuple[str,
     What is unsure counts only where examples bear it out.
     """
     text = re.sub(r"[ \t]{2,}", " ", instruction[:MAX_CHARACTERS])
-    sure = () if is_open(text) else _readers(text)
-    for read in (*sure, *(_SURE if unsure else ()), *(_UNSURE if unsure else ())):
-        labels = _distinct(read(text))
+    read = [] if is_open(text) else [reader(text) for reader in _readers(text)]
+    if unsure:
+        read += [*(reader(text) for reader in _SURE), *whatever(text)]
+    for labels in map(_distinct, read):
         if 2 <= len(labels) <= MAX_LABELS:
             yield labels
 
@@ -184,7 +184,7 @@ def _belongs_to_a_list(line: str) -> bool:
 _LEADS = tuple(re.compile(rf"{any_of('lists', name)}:?(?!\s*,)", re.IGNORECASE) for name in ("as", "to"))
 _UNSURE_LEADS = ("as", "in", "to", "en", "dans")
 _BEFORE_LIST = re.compile(
-    r"\A\s*(?:being )?(?:either|one of|entweder|o bien|soit|whether)?"
+    r"\A\s*(?:being |about )?(?:either|one of|entweder|o bien|soit|whether)?"
     rf"(?:\s*(?:the |these )?(?:following )?(?:\w+ )?{_NOUN})?:?\s*",
     re.IGNORECASE,
 )
@@ -317,9 +317,9 @@ _SURE = (
     _facets,
     _after_colon,
     _sorted_into,
+    labelled_with,
     one_of,
     _alternatives,
     _in_brackets,
     _bare_choice,
 )
-_UNSURE = (either, all_quoted, codes)

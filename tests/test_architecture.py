@@ -28,7 +28,7 @@ FLOORS = (
     " method_choice",
     # 2
     "config weights cache ledger hub questions batches second_reading front_matter keyed outputs tables report"
-    " answer_words quoted data_blocks servers accounts",
+    " answer_words answer_guesses quoted data_blocks servers accounts",
     # 3
     "description answers student_prompt memory decoding heads passages supply catalogue chat columns lines model_card"
     " filters methods strategies teachers settings recipe embeddings labels",

@@ -707,6 +707,15 @@ def test_of_several_readings_the_one_that_the_examples_agree_with_is_taken() -> 
         ("Give the polarity (generate one word); it is either bad or good.", ["good", "bad"], ("bad", "good")),
         ('Decide the funnier one: "1" or "2". If both are alike, say "equal".', ["1", "equal"], ("1", "2", "equal")),
         ("Three classes: positive (2), neutral (1), negative (0). Classify.", ["2", "0"], ("2", "1", "0")),
+        (
+            "Write the section where it would stand: national, culture, sport.",
+            ["sport"],
+            ("national", "culture", "sport"),
+        ),
+        ("Tell me which of the two restaurants, A or B, is cheaper.", ["B", "A"], ("A", "B")),
+        ("Judge the sentiment. -1 = bad, 0 = neutral, 1 = good.", ["-1", "1"], ("-1", "0", "1")),
+        ("Classify: 0 - hateful, 1 - rude, 2 - neither.", ["hateful", "neither"], ("hateful", "rude", "neither")),
+        ("Answer the multiple-choice question with a letter (A-D).", ["C", "A"], ("A", "B", "C", "D")),
         ("Write a reply. The tone is either formal or casual.", ["Dear guest, yes.", "Sure thing!"], ()),
     ],
 )
