@@ -1,6 +1,8 @@
 """Rows of `--data`: a file or a data set on the Hub, read as examples of the task."""
 
+import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +14,7 @@ from pydantic import Field
 
 from prompt2model import hub
 from prompt2model.cells import as_text, first_exchange, flat, joined
+from prompt2model.choices import MAX_WORDS
 from prompt2model.columns import Columns, choose
 from prompt2model.config import RetrieveConfig
 from prompt2model.errors import DataError, HubError
@@ -27,6 +30,8 @@ READ_SECONDS = 600.0
 WIDER = 20
 """How many times more rows are looked through when the first ones lack a label: many files are sorted by it."""
 SHOWN_VALUES = 8
+MOST_LIKE_LABELS, ROWS_OF_A_LABEL = 20, 10
+"""Outputs seem to be labels where there are so many different ones at most, and so many rows of each on average."""
 
 
 class Rows(Record):
@@ -265,9 +270,21 @@ def _notes(taken: _Taken, columns: Columns, task: TaskSpec) -> list[str]:
         silent
         and f"{silent} rows with an empty output were left out; to teach an empty answer, give it a word, like none.",
         disputed and f"{disputed} inputs have more than one output.",
+        not task.labels and _like_labels([example.output for example in taken.examples]),
         taken.lacks and f"No row has the label {', '.join(map(repr, taken.lacks))}.",
     ]
     return [note for note in notes if note]
+
+
+def _like_labels(outputs: Sequence[str]) -> str:
+    """What to do where the outputs of a task without labels seem to be some."""
+    found = Counter(outputs)
+    if not 2 <= len(found) <= min(MOST_LIKE_LABELS, len(outputs) // ROWS_OF_A_LABEL):
+        return ""
+    if any(len(output.split()) > MAX_WORDS for output in found):
+        return ""
+    setting = shlex.quote(f"parse.labels={json.dumps(sorted(found), ensure_ascii=False)}")
+    return f"All outputs are among {len(found)} texts. To have them learned as labels: --set {setting}"
 
 
 def _nothing_left(loaded: _Loaded, columns: Columns, task: TaskSpec, dropped: Counter[str]) -> DataError:

@@ -1,6 +1,7 @@
 import gzip
 import io
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from hub_server import CONVERTED, MAIN, TOKEN, Hub, Repo, serve
 
-from prompt2model.config import RetrieveConfig
+from prompt2model.config import RetrieveConfig, load_config
 from prompt2model.errors import DataError, HubError, Prompt2ModelError
 from prompt2model.records import TaskSpec
 from prompt2model.rows import Rows, read_rows
@@ -592,3 +593,12 @@ def test_a_column_of_reasons_is_read_as_rationale_and_each_reason_is_a_row(tmp_p
     assert [row.rationale for row in found.examples] == ["one and one", "a pair", None]
     assert found.columns == {"input": "input", "output": "output", "rationale": "rationale"}
     assert found.dropped == {"same row again": 1}
+
+
+def test_outputs_that_look_like_labels_are_told_to_who_named_none(tmp_path) -> None:
+    rows = [{"input": f"text {n}", "output": ('is "so"', "it's not")[n % 2]} for n in range(40)]
+    (note,) = read_rows(write(tmp_path, "a.jsonl", rows), OPEN, RetrieveConfig()).notes
+    assert note.startswith("All outputs are among 2 texts.")
+    assert load_config(None, [shlex.split(note)[-1]]).parse.labels == ('is "so"', "it's not")
+    for other in (rows[:10], [{**row, "output": f"{n % 7} is what it comes to here"} for n, row in enumerate(rows)]):
+        assert read_rows(write(tmp_path, "b.jsonl", other), OPEN, RetrieveConfig()).notes == ()
