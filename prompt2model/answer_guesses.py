@@ -2,30 +2,34 @@
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 from prompt2model.asks import sentences
-from prompt2model.choices import OR, QUOTED, are_labels, bare, split_list
+from prompt2model.choices import CHAIN, EXAMPLES_AHEAD, OR, QUOTED, are_labels, bare, split_list
 
-_EITHER = re.compile(r"\b(?:is|are|be|being|as) either\s+", re.IGNORECASE)
-_COLON = re.compile(r"[:：]\s+(?=\S)")
-_WORD = rf"(?:{QUOTED}|[\w-]+)"
-_CHAIN = re.compile(rf"{_WORD}(?:,\s+{_WORD})*,?\s+{OR}\s+{_WORD}", re.IGNORECASE)
+MAX_PLACES = 20
+MAX_CHARACTERS = 1000
+"""Of a sentence or a list that is looked at."""
+
+_LEADS = (
+    re.compile(r"\b(?:is|are|be|being|as) either\s+", re.IGNORECASE),
+    re.compile(r"[:：]\s+(?=\S)"),
+)
+_OR = re.compile(OR, re.IGNORECASE)
 _CODE_BEHIND = re.compile(r"\w \((-?\d{1,2})\)")
-_CODE_BEFORE = re.compile(r"(?<![\w.-])(-?\d{1,2})\s*(?:[-–—=:]|\))\s*([^,;.\n]+)")
-_RANGE = re.compile(r"\b([A-Z])\s*(?:-|–|to)\s*([A-Z])\b")
+_CODE_BEFORE = re.compile(r"(?<![\w.-])(-?\d{1,2})\s?(?:[-–—=:)]|is|for|when)\s([^,;.\n]+)")
+_RANGE = re.compile(r"\b([A-Z])\s?(?:-|–|to)\s?([A-Z])\b")
 
 
 def whatever(text: str) -> Iterator[list[str]]:
     """Each set, from the likeliest on."""
-    for lead in (_EITHER, _COLON):
-        for found in lead.finditer(text):
-            items = split_list(text[found.end() :], choice=True)
+    for lead in _LEADS:
+        for found in islice(lead.finditer(text), MAX_PLACES):
+            items = split_list(text[found.end() :][:MAX_CHARACTERS], choice=True)
             if are_labels(items, max_words=3):
                 yield items
     for sentence in sentences(text):
-        for chain in _CHAIN.finditer(sentence):
-            first, *rest = split_list(chain[0])
-            yield rest if all(map(str.isupper, rest)) and not first.isupper() else [first, *rest]
+        yield from _chains(sentence) if len(sentence) <= MAX_CHARACTERS and _OR.search(sentence) else ()
     yield _CODE_BEHIND.findall(text)
     coded = _CODE_BEFORE.findall(text)
     yield [code for code, _ in coded]
@@ -33,3 +37,10 @@ def whatever(text: str) -> Iterator[list[str]]:
     yield [bare(item) for item in re.findall(QUOTED, text)]
     for first, last in _RANGE.findall(text):
         yield [chr(letter) for letter in range(ord(first), ord(last) + 1)]
+
+
+def _chains(sentence: str) -> Iterator[list[str]]:
+    for chain in CHAIN.finditer(sentence):
+        items = [] if EXAMPLES_AHEAD.search(sentence[: chain.start()]) else split_list(chain[0])
+        is_led = items[1:] and all(map(str.isupper, items[1:])) and not items[0].isupper()
+        yield items[1:] if is_led else items  # `restaurants, A or B`

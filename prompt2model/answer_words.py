@@ -4,7 +4,7 @@ import re
 from itertools import islice
 
 from prompt2model.asks import names_sorting, sentences
-from prompt2model.choices import QUOTED, QUOTED_LIST, are_labels, bare, split_list
+from prompt2model.choices import EXAMPLES_AHEAD, QUOTED, QUOTED_LIST, are_labels, bare, split_list
 from prompt2model.vocabulary import any_of
 
 MAX_VERBS = 5
@@ -57,8 +57,12 @@ def _plain_after(text: str) -> list[str]:
 
 
 _SET_WORD = rf"({QUOTED}|(?<![\w.-])(?:yes|no|true|false|\d)(?![\w-]))"
+_SAYS_IT = (
+    r"(?:[,\s]|\b(?:it|should|must|be|is|the|your|a|answer|output|label|generate|write|say|return|mark|as|with|respond|reply"
+    r"|choose|print|give|we|will|them?|pair|sentence)\b)*"
+)
 _OTHERWISE = re.compile(
-    rf"{_SET_WORD}[^\n]{{0,200}}?\b(?:otherwise|else)\b[^.\n]{{0,60}}?{_SET_WORD}(?=\s*(?:\Z|[.;\n]))", re.IGNORECASE
+    rf"{_SET_WORD}[^\n]{{0,200}}?\b(?:otherwise|else)\b{_SAYS_IT}{_SET_WORD}(?=\s*(?:\Z|[.;\n]))", re.IGNORECASE
 )
 
 
@@ -75,8 +79,8 @@ def quoted_list(text: str) -> list[str]:
     """`by 'a', 'b', or 'c'`; two that are joined by "and" may be anything."""
     for found in QUOTED_LIST.finditer(text) if names_sorting(text) else ():
         items = [bare(item) for item in re.findall(QUOTED, found[0])]
-        are_letters = all(len(item) == 1 for item in items)
-        if (len(items) > 2 or _OR_QUOTED.search(found[0])) and (are_letters or are_labels(items)):
+        is_choice = len(items) > 2 or _OR_QUOTED.search(found[0])
+        if is_choice and not EXAMPLES_AHEAD.search(text[: found.start()]):
             return items
     return []
 

@@ -17,14 +17,16 @@ _NAMES_FACET = re.compile(
 """`generate the sentiment`: one of a set, though the verb says otherwise."""
 _FIND_OUT = rf"find out (?:(?:the|its|which|what|in which|by which) )*(?:\w+ )?{any_of('asks', 'facet')}"
 _SORT = re.compile(rf"{any_of('asks', 'sort')}|\b{_FIND_OUT}", re.IGNORECASE)
-_ALSO = r"explain|justify|correct|rewrite|summari[sz]e|translate|describe|suggest"
+_ALSO = r"explain|justify|correct|fix|rewrite|summari[sz]e|translate|describe|suggest"
 _OPEN = re.compile(
     rf"(?:\b(?:and|then|also)|,) (?:briefly )?(?:{_ALSO})\b|\botherwise,? (?:{_ALSO})\b"
     r"|\b(?:explain (?:why|your|the)|suggest an)\b|\band (?:say |tell me )?(?:why|how)\b"
     r"|\ball (?:the |of the |possible |relevant |applicable |that )*"
     r"(?:categories|labels|topics|tags|classes|entities)\b"
     r"|\b(?:each|every|all|(?<!pair )(?<!number )of) (?:the )?(?:words?|tokens?)\b"
-    r"|\bone or more\b|\bmulti-?label\b|\bpos tags of\b",
+    r"|\b(?:otherwise|else),? (?:output|write|return|give|print|use|answer with|reply with|respond with)"
+    r" (?:the|a|an|some) (?!label|word|answer|letter|number|string|text)"
+    r"|\bshort phrases?\b|\bwrite what\b|\bone or more\b|\bmulti-?label\b|\bpos tags of\b",
     re.IGNORECASE,
 )
 _FORBIDS = re.compile(r"\b(?:do not|don't|don’t|without|never|no need to) [^.!?\n]*", re.IGNORECASE)

@@ -15,6 +15,14 @@ _ENCLOSED = (('"', '"'), ("“", "”"), ("„", "“"), ("„", "”"), ("«", 
 _BETWEEN = "|".join(rf"{a}[^{b}\n]{{1,{MAX_CHARACTERS}}}{b}" for a, b in _ENCLOSED)
 QUOTED = rf"(?:{_BETWEEN}|(?<!\w)'[^'\n]{{1,60}}'(?!\w)|\*\*[^*\n]{{1,60}}\*\*)"
 
+_WORD = rf"(?:{QUOTED}|(?<![\w-])[\w-]++)"
+CHAIN = re.compile(rf"{_WORD}(?:,\s+{_WORD})*,?\s+{OR}\s+{_WORD}", re.IGNORECASE)
+"""Single words joined by commas and `or`."""
+EXAMPLES_AHEAD = re.compile(
+    r"(?:\be\.g\.,?|\b(?:such as|for example,?|for instance,?|like|ignore|becomes))[^.!?\n]{0,30}\Z", re.I
+)
+"""What stands before a list of examples, not of answers."""
+
 _GLOSS = r"(?:\s*\([^()]*\))?"
 _GLOSSES = re.compile(r"\s*[(（][^()（）]*[)）]")
 QUOTED_LIST = re.compile(
@@ -26,14 +34,17 @@ _REASON = re.compile(
     r"|\s*[:：;–—-]\s*(?:say|tell|decide|choose) which\b.*",
     re.IGNORECASE | re.DOTALL,
 )
-_END = re.compile(rf"[,;]?\s+{any_of('lists', 'end')}.*", re.IGNORECASE | re.DOTALL)
+_END = re.compile(rf"[,;]?\s+(?!of the above\b){any_of('lists', 'end')}.*", re.IGNORECASE | re.DOTALL)
+_NUMBER = r"(?:one|two|three|four|five|six)"
+_HOW_MANY = re.compile(rf"\b(?:{_NUMBER} or (?:{_NUMBER}|more)|\d+ or more)\s+[^\W\d]", re.IGNORECASE)
+"""`two or three sentences`: a number of them, not a choice."""
 _NUMBERED = re.compile(r"(?:\A|(?<=[\s,;:]))(?:\(?\d+|\([a-h])\)\s*")
 _CHOICE = re.compile(rf"{OR}|{SPANISH_OR}|/|\|", re.IGNORECASE)
 _CONJUNCTION = re.compile(rf"\A(?:{OR}|{_AND}|{SPANISH_OR})\s+", re.IGNORECASE)
 _CONJUNCTION_LAST = re.compile(rf"[,;]?\s*(?:{OR}|{_AND})?\s*\Z", re.IGNORECASE)
 _SHARED = re.compile(any_of("lists", "shared"), re.IGNORECASE)
 _NEVER_IN = re.compile(any_of("lists", "never_in"), re.IGNORECASE)
-_ARTICLE = re.compile(r"\A(?:an?|the|to|if|whether|either|ein(?:e|en)?|una?|une?|eher) ", re.IGNORECASE)
+_ARTICLE = re.compile(r"\A(?:an?|the|to|use|if|whether|either|ein(?:e|en)?|una?|une?|eher) ", re.IGNORECASE)
 _HEAD_END = re.compile(r"[:：(]|\s[-–—=]+>?\s|\s*→|\.\s|,\s(?:if|when|for|otherwise|else)\b")
 
 
@@ -43,6 +54,11 @@ def split_list(text: str, *, choice: bool = False) -> list[str]:
     `choice`: it must be a choice, with an "or", a comma or a slash; "a and b" is none.
     """
     sentence = _REASON.sub("", _SENTENCE_END.split(text.strip(), maxsplit=1)[0])
+    if _HOW_MANY.search(sentence):
+        return []
+    choices = re.search(OR, sentence, re.IGNORECASE)
+    after = _END.search(sentence, choices.end() + 1) if choices else None
+    sentence = sentence[: after.start()] if after else sentence
     quoted = QUOTED_LIST.match(sentence)
     if quoted:
         return [bare(item) for item in re.findall(QUOTED, quoted[0])]
@@ -57,7 +73,7 @@ def split_list(text: str, *, choice: bool = False) -> list[str]:
 
 def bare(item: str) -> str:
     """The label without quotes, marks, the article and the blanks around it."""
-    text = item.strip(" \t\n\"“”„«»‘’'`*_.:;,!?。「」、（）()")
+    text = item.removeprefix("- ").strip(" \t\n\"“”„«»‘’'`*_.:;,!?。「」、（）()")
     return " ".join(_ARTICLE.sub("", text).split())
 
 
@@ -77,7 +93,7 @@ def is_label(item: str) -> bool:
 def are_labels(items: list[str], *, max_words: int = MAX_WORDS) -> bool:
     """Whether there are at least two, and each can be a label; codes of two letters all can."""
     codes = all(len(item) == 2 and item.isalpha() for item in items)
-    fit = all(is_label(item) and len(item.split()) <= max_words for item in items)
+    fit = all(is_label(item) and (len(item.split()) <= max_words or item.isupper()) for item in items)
     return len(items) > 1 and (codes or fit)
 
 

@@ -19,8 +19,8 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     keys: Tensor
     values: Tensor
 
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        super().lazy_initialization(key_states, value_states)
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self._buffers: dict[str, Tensor] = {}
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -30,6 +30,10 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         self.keys = self._appended("keys", self.keys, key_states)
         self.values = self._appended("values", self.values, value_states)
         return self.keys, self.values
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        super().reorder_cache(beam_idx)
+        self._buffers.clear()  # of rows that are no more, in memory until the next token otherwise
 
     def _appended(self, name: str, old: Tensor, new: Tensor) -> Tensor:
         """What is old stays where it is, unless rows have come or gone since, or there is no room."""

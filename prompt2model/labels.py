@@ -6,7 +6,7 @@ has none, unless it calls something labels.
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 
 from prompt2model.answer_guesses import whatever
 from prompt2model.answer_words import (
@@ -20,7 +20,7 @@ from prompt2model.answer_words import (
     quoted_list,
 )
 from prompt2model.asks import first_words, is_open, is_writing, names_sorting, sentences
-from prompt2model.choices import OR, QUOTED, SPANISH_OR, are_labels, bare, head, split_list
+from prompt2model.choices import CHAIN, OR, QUOTED, SPANISH_OR, are_labels, bare, head, split_list
 from prompt2model.pairs import ARROW
 from prompt2model.vocabulary import any_of
 
@@ -38,18 +38,24 @@ def find_labels(instruction: str) -> tuple[str, ...]:
     return next(label_sets(instruction), ())
 
 
-def label_sets(instruction: str, *, unsure: bool = False) -> Iterator[tuple[str, ...]]:
-    """The sets of answers that the text names, the surest first; then, if wanted, those that it may name.
+def label_sets(instruction: str) -> Iterator[tuple[str, ...]]:
+    """The sets of answers that the text names, the surest first."""
+    text = _plain(instruction)
+    yield from () if is_open(text) else _sets(reader(text) for reader in _readers(text))
 
-    What is unsure counts only where examples bear it out.
-    """
-    text = re.sub(r"[ \t]{2,}", " ", instruction[:MAX_CHARACTERS])
-    read = [] if is_open(text) else [reader(text) for reader in _readers(text)]
-    if unsure:
-        read += [*(reader(text) for reader in _SURE), *whatever(text)]
-    for labels in map(_distinct, read):
-        if 2 <= len(labels) <= MAX_LABELS:
-            yield labels
+
+def possible_sets(instruction: str) -> Iterator[tuple[str, ...]]:
+    """The sets that it may name: worth nothing unless examples bear them out."""
+    text = _plain(instruction)
+    yield from () if is_open(text) else _sets(chain((reader(text) for reader in _SURE), whatever(text)))
+
+
+def _plain(instruction: str) -> str:
+    return re.sub(r"[^\S\n]{2,}", " ", instruction[:MAX_CHARACTERS])
+
+
+def _sets(read: Iterable[list[str]]) -> Iterator[tuple[str, ...]]:
+    return (labels for labels in map(_distinct, read) if 2 <= len(labels) <= MAX_LABELS)
 
 
 _SAYS = re.compile(
@@ -95,7 +101,7 @@ def _scale(text: str) -> list[str]:
 # Labels: a, b, c
 
 _NOUN = any_of("lists", "noun")
-_NOUN_COLON = rf"{_NOUN}[*_\"' \t]*(?:\([^)\n]*\)[ \t]*)?[^.:!?\n]{{0,40}}?[:：][*_]*"
+_NOUN_COLON = rf"{_NOUN}[*_\"' \t]*(?:\([^)\n]*\)[ \t]*)?[^.:!?\n]{{0,40}}?(?:[:：]|\s[-–—](?=\s))[*_]*"
 _NOUN_ARE = rf"{_NOUN}[ \t]+(?:are|is|include|includes|sind|son|sont)[:：]?(?![^.\n]*:)"
 _ONE_OF = (
     r"(?:\b(?:one of(?: the following| these)?|either of|following|eine[rs]? (?:von|der)|un[oa] de|l'un de|un[oa] tra)"
@@ -181,7 +187,7 @@ def _belongs_to_a_list(line: str) -> bool:
 
 # Classify … as a, b or c
 
-_LEADS = tuple(re.compile(rf"{any_of('lists', name)}:?(?!\s*,)", re.IGNORECASE) for name in ("as", "to"))
+_LEADS = tuple(re.compile(rf"(?<!such ){any_of('lists', name)}:?(?!\s*,)", re.IGNORECASE) for name in ("as", "to"))
 _UNSURE_LEADS = ("as", "in", "to", "en", "dans")
 _BEFORE_LIST = re.compile(
     r"\A\s*(?:being |about )?(?:either|one of|entweder|o bien|soit|whether)?"
@@ -246,12 +252,11 @@ _ASKS = re.compile(
     re.IGNORECASE,
 )
 _CHOICE = re.compile(rf"{OR}|{SPANISH_OR}|\s/\s", re.IGNORECASE)
+_THIS = r"(?:(?:this|that|these|those|the|my|your) [\w-]+ (?=[\w-]+ or not))"
 _OR_NOT = re.compile(
-    r"\b(?:is|are|be|was|ist|es|est)\s+(?:an? |the )?((?:[\w-]+ ){0,2}?[\w-]+) or not\b", re.IGNORECASE
+    rf"\b(?:is|are|be|was|ist|es|est)\s+{_THIS}?(?:an? |the )?((?:[\w-]+ ){{0,2}}?[\w-]+) or not\b", re.IGNORECASE
 )
 _IS = re.compile(r"(?<!, )(?<!\bor )\b(?:is|are|was|were|be|as|to|has|contains|expresses|an?|ist|es|est|son|sind)\b")
-_WORD = rf"(?:{QUOTED}|[\w-]+)"
-_CHAIN = re.compile(rf"{_WORD}(?:,\s+{_WORD})*,?\s+{OR}\s+{_WORD}", re.IGNORECASE)
 
 
 def _alternatives(text: str) -> list[str]:
@@ -275,8 +280,8 @@ def _behind_is(sentence: str) -> list[str]:
 
 def _chain(sentence: str) -> list[str]:
     """Single words joined by commas and `or`, anywhere."""
-    chain = _CHAIN.search(sentence)
-    items = split_list(chain[0]) if chain else []
+    found = CHAIN.search(sentence)
+    items = split_list(found[0]) if found else []
     return items if are_labels(items) else []
 
 

@@ -16,8 +16,9 @@ T = TypeVar("T")
 
 LEARNED_AT_ONCE = {"cpu": 2048, "cuda": 16384}
 """Most tokens of a micro-batch. On a processor larger ones are no faster: the matrices are wide enough."""
-READ_AT_ONCE = {"cpu": 16384, "cuda": 65536}
-"""Padded tokens of a batch that is answered or judged: bounds the memory of activations, not of weights."""
+READ_AT_ONCE = {"cpu": 24576, "cuda": 65536}
+"""Padded tokens of a batch that is answered or judged, those to be written too: bounds the memory of activations and
+caches, not of weights."""
 ANSWERED_AT_ONCE = {"cpu": 128, "cuda": 256}
 """Rows of such a batch. A step of writing reads all weights once, for however many rows; on a GPU it takes hardly
 longer for many than for one."""

@@ -265,8 +265,9 @@ def given_to_train(task: TaskSpec, splits: Splits, base: str, config: Config) ->
 
 
 def given_to_evaluate(task: TaskSpec, splits: Splits, student: Student, config: Config) -> tuple[Any, ...]:
-    """What the measurement depends on."""
-    return (task, splits.test, student, config.evaluate, _teacher_key(config), config.seed)
+    """What the measurement depends on; on the teacher only where it is measured."""
+    teacher = _teacher_key(config) if measures_teacher(config) else ""
+    return (task, splits.test, student, config.evaluate, teacher, config.seed)
 
 
 def _teacher_key(config: Config) -> str:

@@ -10,10 +10,16 @@ Prompt = tuple[int, ...]
 
 
 def common_beginnings(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[int]]:
-    """Beginnings, and of each prompt the place of its own among them, such that the fewest tokens are to be read.
+    """Beginnings, and of each prompt the place of its own among them, such that little is to be read.
 
-    Every prompt goes on after its beginning. One that shares nothing worth it has the empty beginning.
+    Every prompt goes on after its beginning. One that shares nothing worth it has the empty beginning. What is padded
+    counts too: beginnings are read side by side, and so are the rests, and both stay in the cache.
     """
+    return min((_none(prompts), _one(prompts), fewest_tokens(prompts)), key=lambda found: _cost(prompts, *found))
+
+
+def fewest_tokens(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[int]]:
+    """The beginnings with which the fewest tokens are read, padding not counted."""
     order = sorted(range(len(prompts)), key=lambda at: prompts[at])
     shared = [_in_common(prompts[a], prompts[b]) for a, b in pairwise(order)]
     saved, first = [0], [0]  # of the first so many prompts: tokens saved at most, and where their last group begins
@@ -27,6 +33,23 @@ def common_beginnings(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[int
         saved.append(most[0])
         first.append(most[1])
     return _grouped(prompts, order, shared, first)
+
+
+def _none(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[int]]:
+    return [()], [0] * len(prompts)
+
+
+def _one(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[int]]:
+    """The beginning of all."""
+    length = min(_in_common(min(prompts), max(prompts)), min(map(len, prompts)) - 1) if len(prompts) > 1 else 0
+    return [prompts[0][:length] if length >= WORTH_SHARING else ()], [0] * len(prompts)
+
+
+def _cost(prompts: Sequence[Prompt], beginnings: Sequence[Prompt], own: Sequence[int]) -> int:
+    """Tokens read, padding included, and the places that the cache then has."""
+    longest = max(map(len, beginnings))
+    rest = max(len(prompt) - len(beginnings[place]) for prompt, place in zip(prompts, own, strict=True))
+    return len(beginnings) * longest + len(prompts) * (rest + longest + rest)
 
 
 def _grouped(

@@ -14,14 +14,19 @@ _KEY = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _ESCAPE = re.compile(r"\\([\"'\\nt])")
+_OWN_BACKSLASHES = re.compile(
+    r"\\(?![\"'\\nt])|\\(?:n(?:eq?|u|abla|ot)|t(?:imes|heta|ext\w*|au|an|ilde|o))\b|(?:\A|\s)[A-Za-z]:\\"
+)
+"""An escape that none of ours is, `\\neq`, `\\times`, `C:\\new`."""
+_BLANK_LINE = re.compile(r"\n[ \t]*\n")
 _TAIL = re.compile(r"[ \t]*[,;)}\]]*")
 
 
 def read_quoted(text: str) -> Read:
     """Values between quotes, over several lines if need be, with quotes inside them, escaped or not.
 
-    `\\n`, `\\t`, `\\"` and `\\\\` are read as in Python. Raises TaskError for a half without the other, or without an
-    end.
+    `\\n`, `\\t`, `\\"` and `\\\\` are read as in Python, where no other backslashes are there. Raises TaskError for a
+    half without the other, or without an end.
     """
     keys = list(_KEY.finditer(text))
     pairs: list[Pair] = []
@@ -59,9 +64,21 @@ def _value(text: str, key: re.Match[str], limit: int, number: int) -> tuple[str,
             f"The {key[1]} of example {number} has no closing quote: {shortened(segment)!r}.",
             hint=f"End it with {closing} at the end of a line.",
         )
-    end = next((end for end in ends if _is_balanced(segment[end.end() :], closing)), ends[-1])
+    end = _true_end(segment, ends, closing)
     tail = _TAIL.match(text, start + end.end())
     return _unescape(segment[: end.start()]), tail.end() if tail else limit
+
+
+def _true_end(segment: str, ends: list[re.Match[str]], closing: str) -> re.Match[str]:
+    """The last end before a blank line, if nothing but blanks follows it there; else the first one after which the
+    quotes come in pairs."""
+    blank = _BLANK_LINE.search(segment, ends[0].end())
+    here = [end for end in ends if blank is None or end.start() < blank.start()]
+    follows = segment[here[-1].end() : blank.start() if blank else len(segment)]
+    paired = [end for end in ends if _is_balanced(segment[end.end() :], closing)]
+    if not follows.strip(" \t\n,;)}]") and here[-1] in paired:
+        return here[-1]
+    return paired[0] if paired else ends[-1]
 
 
 def _ends(segment: str, closing: str) -> list[re.Match[str]]:
@@ -75,4 +92,7 @@ def _is_balanced(after: str, closing: str) -> bool:
 
 
 def _unescape(text: str) -> str:
+    """As Python reads it, unless it is code, a formula or a path that has backslashes of its own."""
+    if "\n" in text or _OWN_BACKSLASHES.search(text):
+        return re.sub(r"\\([\"'])", r"\1", text)
     return _ESCAPE.sub(lambda match: {"n": "\n", "t": "\t"}.get(match[1], match[1]), text)

@@ -281,7 +281,7 @@ def _like_labels(outputs: Sequence[str]) -> str:
     found = Counter(outputs)
     if not 2 <= len(found) <= min(MOST_LIKE_LABELS, len(outputs) // ROWS_OF_A_LABEL):
         return ""
-    if any(len(output.split()) > MAX_WORDS for output in found):
+    if any(len(output.split()) > MAX_WORDS for output in found) or all(re.fullmatch(r"[-\d.,]+", one) for one in found):
         return ""
     setting = shlex.quote(f"parse.labels={json.dumps(sorted(found), ensure_ascii=False)}")
     return f"All outputs are among {len(found)} texts. To have them learned as labels: --set {setting}"

@@ -1,5 +1,6 @@
 """Whether an output is one of the labels, and how the labels are spelled: as the examples spell them."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -35,12 +36,16 @@ def respelled(labels: Sequence[str], outputs: Sequence[str]) -> tuple[str, ...]:
     return tuple(seen.get(place, write(label)) for place, label in enumerate(labels))
 
 
+_NUMBER_LIKE = re.compile(r"[^\w\s]*\d[\d.,:/]*\s?[^\w\s]?|\[.*\]", re.DOTALL)
+"""A number, a price, a time, a list."""
+
+
 def repeated(outputs: Sequence[str], *, at_least: int) -> bool:
     """Whether a few short outputs come again and again: `at_least` times each on average, and not always one."""
     counts = Counter(outputs)
     short = all(len(output.split()) <= SHORT_WORDS and len(output) <= SHORT_CHARACTERS for output in counts)
     often = len(outputs) >= at_least * len(counts) or (at_least == 2 and len(outputs) == 3)
-    numbers = sum(output.replace(".", "").isdigit() for output in counts) == len(counts)
+    numbers = all(_NUMBER_LIKE.fullmatch(output) for output in counts)
     return short and 1 < len(counts) < len(outputs) and often and (not numbers or len(outputs) >= 3 * len(counts))
 
 

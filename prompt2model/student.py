@@ -65,7 +65,7 @@ class LocalModel:
         def answered(batch: list[int]) -> list[Reply]:
             return answer([asked[i][1] for i in batch], [prompts[i] for i in batch])
 
-        lengths = [len(prompt) for prompt in prompts]
+        lengths = [len(prompt) + (written or asked[i][1].max_tokens) for i, prompt in enumerate(prompts)]
         for batch, replies in in_batches(lengths, max(1, self.batch_rows // beams), answered):
             yield [(asked[i][0], reply) for i, reply in zip(batch, replies, strict=True)]
 

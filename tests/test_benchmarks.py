@@ -11,7 +11,9 @@ import torch
 from command import sentences, write_script
 from three_words import ANSWERS, END, LONGEST, log_probabilities, speaker
 
+from prompt2model.answers import Answer
 from prompt2model.batches import Row
+from prompt2model.records import Example, Source, TaskSpec
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
@@ -82,6 +84,18 @@ def test_a_table_shows_mean_and_deviation_over_the_seeds():
         "| t | a | 2 | 2 ± 1.4 | 5 |",
         "| t | b | 1 | – | 5 |",
     ]
+
+
+def test_two_labels_are_told_apart_wherever_the_threshold_is():
+    from cells import graded
+
+    task = TaskSpec(instruction="Say it.", kind="classification", labels=("good", "bad"))
+    rows = [Example(input="a", output=label, source=Source(kind="user", name="x")) for label in ("good", "good", "bad")]
+    answers = [Answer("bad", 0.6), Answer("bad", 0.9), Answer("bad", 0.8)]  # of good: 0.4, 0.1, 0.2
+    found = graded(task, answers, rows)
+    assert (found["score"], found["auc"]) == (pytest.approx(100 / 3), 50.0)
+    assert "auc" not in graded(task, [*answers[:2], Answer("bad")], rows)
+    assert "auc" not in graded(task, answers[:2], rows[:2])
 
 
 @pytest.mark.parametrize("architecture", ["decoder", "encoder-decoder"])

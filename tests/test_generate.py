@@ -107,6 +107,29 @@ def test_a_server_is_asked_for_more_candidates_at_a_time_where_many_rows_are_wan
     assert round_size(GenerateConfig(**config), is_local=is_local) == expected
 
 
+@pytest.mark.parametrize(
+    ("settings", "rounds"),
+    [
+        ({}, [64, 128, 128]),
+        ({"round_size": 80}, [80, 80, 80, 80]),
+        ({"anneal_from": 0.5}, [64, 64, 64, 64, 64]),
+    ],
+)
+def test_a_local_teacher_is_asked_for_more_at_a_time_once_there_is_enough_to_show(settings, rounds):
+    """All that it writes is kept: a round is as large as it may be."""
+    asked: list[int] = []
+
+    class Counting(Scripted):
+        def answer(self, requests):
+            requests = list(requests)
+            asked.append(len(requests))
+            yield from super().answer(requests)
+
+    config = GenerateConfig(count=320, filters=("format",), strategies=("label_first",), **settings)
+    made = generate(REVIEWS, NOTHING, config, teacher=Counting(write_or_judge))
+    assert (len(made.examples), asked) == (320, rounds)
+
+
 def temperatures(teacher: Scripted) -> list[float]:
     return [request.temperature for request in teacher.asked if not request.choices]
 

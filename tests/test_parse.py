@@ -709,7 +709,7 @@ def test_of_several_readings_the_one_that_the_examples_agree_with_is_taken() -> 
         ("Three classes: positive (2), neutral (1), negative (0). Classify.", ["2", "0"], ("2", "1", "0")),
         (
             "Write the section where it would stand: national, culture, sport.",
-            ["sport"],
+            ["sport", "culture"],
             ("national", "culture", "sport"),
         ),
         ("Tell me which of the two restaurants, A or B, is cheaper.", ["B", "A"], ("A", "B")),
@@ -722,3 +722,84 @@ def test_of_several_readings_the_one_that_the_examples_agree_with_is_taken() -> 
 def test_what_an_instruction_may_name_counts_where_the_examples_bear_it_out(text, outputs, labels) -> None:
     examples = "".join(f"\n\nInput: text number {n}\nOutput: {output}" for n, output in enumerate(outputs))
     assert read(text + examples).labels == labels
+
+
+@pytest.mark.parametrize(
+    ("text", "pairs"),
+    [
+        ("Translate the English word to French: 'hello' becomes 'bonjour'.", [("hello", "bonjour"), ("yes", "oui")]),
+        ("Write the plural of the noun, as 'mice' for 'mouse'.", [("mouse", "mice")]),
+        ('Correct the spelling: "teh" is "the", "recieve" is "receive".', [("teh", "the"), ("recieve", "receive")]),
+        ("Extract the city, such as Berlin, Paris or Rome.", [("in Paris", "Paris"), ("to Rome", "Rome")]),
+        ("Tag the text with all topics that apply: sports, politics.", [("a game", "sports"), ("a vote", "politics")]),
+        ("Simplify the formula: or or or.", [("a", "b")]),
+        (
+            'Answer "yes" or "no" if it is a yes/no question; otherwise answer with a short phrase.',
+            [("is it?", "yes"), ("is he?", "no"), ("where?", "New York")],
+        ),
+        (
+            'Output "OK" if the sentence is right, otherwise output the corrected sentence.',
+            [("He goes.", "OK"), ("He go.", "He goes.")],
+        ),
+        ('Say if he is "happy" or "sad".', [("a", "happy"), ("b", "sad"), ("c", "angry at Tom today")]),
+        (
+            "Find the number that appears once. If there is none, output -1.",
+            [("[1,1]", "-1"), ("[2,3,3]", "2"), ("[5,5]", "-1")],
+        ),
+        (
+            "Identify the drug; if there is none, output 'none'.",
+            [("Take Aspirin.", "Aspirin"), ("No.", "none"), ("He.", "none")],
+        ),
+        ("How much is it?", [("2 at $1", "$2"), ("1 at $2", "$2"), ("3 at $3", "$9")]),
+    ],
+)
+def test_examples_of_an_open_task_are_no_labels(text: str, pairs: list[tuple[str, str]]) -> None:
+    task = read(text + "".join(f"\n\nInput: {one}\nOutput: {other}" for one, other in pairs))
+    assert (task.kind, task.labels) == ("generation", ())
+    assert [(row.input, row.output) for row in task.examples] == pairs
+
+
+@pytest.mark.parametrize(
+    ("text", "outputs", "labels"),
+    [
+        (
+            'Say whether it is about sports or politics. Reply with "unknown" if you cannot tell.',
+            ["sports", "unknown"],
+            ("sports", "politics", "unknown"),
+        ),
+        (
+            "Answer True or False. If it is neither, answer Unknown.",
+            ["True", "False", "Unknown"],
+            ("True", "False", "Unknown"),
+        ),
+        ('Label the review as good, bad. Use "mixed" for both.', ["good", "mixed"], ("good", "bad", "mixed")),
+    ],
+)
+def test_an_answer_that_is_named_later_and_shown_is_a_label_too(text, outputs, labels) -> None:
+    examples = "".join(f"\n\nInput: number {n}\nOutput: {output}" for n, output in enumerate(outputs))
+    assert read(text + examples).labels == labels
+
+
+@pytest.mark.parametrize(
+    ("value", "read_as"),
+    [
+        ('Ann: "Hi"\nBob: "Hello"\nAnn: 5\'10"\nBob: ok', None),
+        ('A: the "Eye" has 24"\nB: the "Sky" has 27"\nWhich is bigger?', None),
+        (r"\frac{a}{b} \times \theta", None),
+        (r"\neq \nu", None),
+        (r"\t\w", None),
+        (r"C:\new\temp", None),
+        (r"two\nlines", "two\nlines"),
+        (r"a \"word\"", 'a "word"'),
+    ],
+)
+def test_quoted_values_are_whole_and_keep_backslashes_of_their_own(value: str, read_as: str | None) -> None:
+    task = read(f'Do it.\n\ninput="{value}"\noutput="one"\n\ninput="{value}!"\noutput="two"')
+    assert [row.input for row in task.examples] == [read_as or value, f"{read_as or value}!"]
+    assert task.instruction == "Do it."
+
+
+@pytest.mark.parametrize("unit", ["apple, ", "key: value ", "1 else ", "x", "'a' \u00a0", "classify 'a' or ", "a or "])
+def test_a_long_description_is_read_at_once(unit: str) -> None:
+    text = f"Classify it. {(unit * 20_000)[:20_000]}.\n\nInput: a\nOutput: b\n\nInput: c\nOutput: d"
+    assert [row.output for row in read(text).examples] == ["b", "d"]  # and not killed for taking a minute

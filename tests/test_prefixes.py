@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from prompt2model import prefixes
-from prompt2model.prefixes import WORTH_SHARING, common_beginnings
+from prompt2model.prefixes import WORTH_SHARING, common_beginnings, fewest_tokens
 
 
 def partitions(places):
@@ -37,7 +37,7 @@ def test_as_few_tokens_are_read_as_with_any_grouping(seed, worth, monkeypatch):
     monkeypatch.setattr(prefixes, "WORTH_SHARING", worth)
     rng = Random(seed)
     prompts = [tuple(rng.choices((1, 2), k=rng.randint(1, 9))) for _ in range(6)]
-    beginnings, own = common_beginnings(prompts)
+    beginnings, own = fewest_tokens(prompts)
     for prompt, place in zip(prompts, own, strict=True):
         assert prompt[: len(beginnings[place])] == beginnings[place]
         assert len(prompt) > len(beginnings[place])
@@ -54,3 +54,14 @@ def test_a_short_beginning_and_a_single_prompt_are_left_alone():
 def test_the_same_prompt_twice_goes_on_after_all_but_its_last_token():
     prompt = tuple(range(WORTH_SHARING + 1))
     assert common_beginnings([prompt, prompt]) == ([prompt[:-1]], [0, 0])
+
+
+def test_one_prompt_that_shares_nothing_does_not_make_all_others_longer():
+    shared = tuple(range(900))
+    prompts = [(*shared, *range(1000 + n, 1020 + n)) for n in range(15)]
+    assert common_beginnings(prompts) == ([shared], [0] * 15)
+    assert common_beginnings([*prompts, tuple(range(5000, 5920))]) == ([()], [0] * 16)
+    two = [*prompts, *((*range(3000, 3900), *range(4000 + n, 4020 + n)) for n in range(15))]
+    beginnings, own = common_beginnings(two)
+    assert sorted(map(len, beginnings)) == [900, 900]
+    assert len(set(own[:15])) == len(set(own[15:])) == 1

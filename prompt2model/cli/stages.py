@@ -32,6 +32,9 @@ Marks = Annotated[
     typer.Option("--marks", help="A run with your marks, from which the filter critic learns.", metavar="RUN"),
 ]
 
+NO_RUN = Path("runs/.none")
+"""A folder that nothing is read back from."""
+
 
 def parse(
     description: o.Description,
@@ -179,7 +182,7 @@ def _plan(text: str, config: Config, stages: Sequence[str]) -> "Plan":
     """Of these stages alone."""
     from prompt2model.planning import plan  # loads torch
 
-    planned = plan(text, config, Path(), asks_hub=False)
+    planned = plan(text, config, NO_RUN, asks_hub=False)
     return planned.model_copy(update={"steps": tuple(step for step in planned.steps if step.stage in stages)})
 
 

@@ -119,7 +119,7 @@ class _Harvest:
     config: GenerateConfig
     round_size: int
     later_size: int
-    """From when on as many rows are kept as a round has candidates."""
+    """Candidates of a round from when on `round_size` rows are kept."""
     kept: list[Example] = field(default_factory=list)
     spare: list[Example] = field(default_factory=list)
     """Good rows that are too many of their label: used only if the other labels cannot be had."""

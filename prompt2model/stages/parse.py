@@ -1,15 +1,16 @@
 """parse: a description becomes a task, read by its notation, and by a teacher where that does not suffice."""
 
 import json
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from prompt2model.asks import is_sorting, is_writing, is_yes_or_no
 from prompt2model.config import ParseConfig
 from prompt2model.description import check_description
 from prompt2model.errors import TaskError
-from prompt2model.labels import find_labels, label_sets
+from prompt2model.labels import find_labels, label_sets, possible_sets
 from prompt2model.language import LANGUAGES, language_of
 from prompt2model.notations import Reading, read_notation, without
 from prompt2model.outputs import form_of, metric_named, named_metric, usual_metric
@@ -21,6 +22,8 @@ from prompt2model.spelling import repeated, respelled, same_label
 from prompt2model.teacher import Teacher
 
 YES_OR_NO = ("yes", "no")
+MOST_NAMED = 8
+"""Labels that a note names."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +110,21 @@ def _checked(labels: tuple[str, ...]) -> tuple[str, ...]:
 def _read_labels(reading: Reading, taught: tuple[str, ...]) -> _Decided:
     outputs = [pair.output for pair in reading.pairs]
     named = taught or _named(reading.instruction, outputs)
-    if named and (not outputs or 2 * sum(same_label(output, named) is not None for output in outputs) >= len(outputs)):
-        return _Decided("classification", named)
-    if repeated(outputs, at_least=_repetitions(reading.instruction)):
+    unnamed = [output for output in outputs if same_label(output, named) is None] if named else []
+    if named and 2 * len(unnamed) <= len(outputs):
+        labels = (*named, *dict.fromkeys(output for output in unnamed if _stands_in(reading.instruction, output)))
+        if any(same_label(output, labels) is None and len(output.split()) > 2 for output in unnamed):
+            note = (
+                f"Outputs of the examples are more than one of {', '.join(named[:MOST_NAMED])}: taken as a generation."
+            )
+            return _Decided("generation", (), (note,))
+        return _Decided("classification", labels)
+    guessed = _guessed(reading)
+    if guessed:
+        note = "That these are the labels was taken from the examples: name them as labels to be sure."
+        return _Decided("classification", guessed, (note,), True)
+    is_copied = any(outputs.count(pair.output) == 1 and _stands_in(pair.input, pair.output) for pair in reading.pairs)
+    if not is_copied and repeated(outputs, at_least=_repetitions(reading.instruction)):
         labels = tuple(dict.fromkeys(outputs))
         return _Decided("classification", labels, ("The labels were read from the examples' outputs.",))
     if is_yes_or_no(reading.instruction) and all(same_label(output, YES_OR_NO) is not None for output in outputs):
@@ -124,12 +139,27 @@ def _read_labels(reading: Reading, taught: tuple[str, ...]) -> _Decided:
 
 def _named(instruction: str, outputs: Sequence[str]) -> tuple[str, ...]:
     """The labels that the instruction names: of several readings the one that all outputs agree with, if one does."""
-    agreed = (
+    agreed = (labels for labels in label_sets(instruction) if _agree(outputs, labels))
+    return next(agreed, ()) or find_labels(instruction)
+
+
+def _guessed(reading: Reading) -> tuple[str, ...]:
+    """A set that the instruction may name, which at least two different outputs belong to, and no input does."""
+    inputs, outputs = [pair.input for pair in reading.pairs], {pair.output for pair in reading.pairs}
+    fitting = (
         labels
-        for labels in label_sets(instruction, unsure=bool(outputs))
-        if all(same_label(output, labels) is not None for output in outputs)
+        for labels in (possible_sets(reading.instruction) if len(outputs) > 1 else ())
+        if _agree(outputs, labels) and not any(text in labels for text in inputs)
     )
-    return next(agreed, find_labels(instruction))
+    return next(fitting, ())
+
+
+def _agree(outputs: Collection[str], labels: tuple[str, ...]) -> bool:
+    return all(same_label(output, labels) is not None for output in outputs)
+
+
+def _stands_in(text: str, output: str) -> bool:
+    return bool(re.search(rf"(?<![\w-]){re.escape(output)}(?![\w-])", text))
 
 
 def _repetitions(instruction: str) -> int:
