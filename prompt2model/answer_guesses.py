@@ -14,6 +14,7 @@ MAX_CHARACTERS = 1000
 _LEADS = (
     re.compile(r"\b(?:is|are|be|being|as) either\s+", re.IGNORECASE),
     re.compile(r"[:：]\s+(?=\S)"),
+    re.compile(r"\b(?:labels|classes|categories|options)\s+(?=\S)", re.IGNORECASE),
 )
 _OR = re.compile(OR, re.IGNORECASE)
 _CODE_BEHIND = re.compile(r"\w \((-?\d{1,2})\)")
@@ -21,13 +22,17 @@ _CODE_BEFORE = re.compile(r"(?<![\w.-])(-?\d{1,2})\s?(?:[-–—=:)]|is|for|when
 _RANGE = re.compile(r"\b([A-Z])\s?(?:-|–|to)\s?([A-Z])\b")
 
 
-def whatever(text: str) -> Iterator[list[str]]:
-    """Each set, from the likeliest on."""
+def lists(text: str) -> Iterator[list[str]]:
+    """Whatever list stands behind a colon, behind `labels`, or behind `either`."""
     for lead in _LEADS:
         for found in islice(lead.finditer(text), MAX_PLACES):
             items = split_list(text[found.end() :][:MAX_CHARACTERS], choice=True)
             if are_labels(items, max_words=3):
                 yield items
+
+
+def whatever(text: str) -> Iterator[list[str]]:
+    """Other sets, from the likeliest on."""
     for sentence in sentences(text):
         yield from _chains(sentence) if len(sentence) <= MAX_CHARACTERS and _OR.search(sentence) else ()
     yield _CODE_BEHIND.findall(text)

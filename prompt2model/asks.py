@@ -23,10 +23,11 @@ _OPEN = re.compile(
     r"|\b(?:explain (?:why|your|the)|suggest an)\b|\band (?:say |tell me )?(?:why|how)\b"
     r"|\ball (?:the |of the |possible |relevant |applicable |that )*"
     r"(?:categories|labels|topics|tags|classes|entities)\b"
-    r"|\b(?:each|every|all|(?<!pair )(?<!number )of) (?:the )?(?:words?|tokens?)\b"
+    r"|\b(?:each|every|(?<!across )all|(?<!pair )(?<!number )of) (?:the )?(?:words?|tokens?)\b"
     r"|\b(?:otherwise|else),? (?:output|write|return|give|print|use|answer with|reply with|respond with)"
     r" (?:the|a|an|some) (?!label|word|answer|letter|number|string|text)"
-    r"|\bshort phrases?\b|\bwrite what\b|\bone or more\b|\bmulti-?label\b|\bpos tags of\b",
+    r"|\b(?:and|give|output|with|write) a short phrase\b|\bwrite what\b"
+    r"|\bone or more\b|\bmulti-?label\b|\bpos tags of\b",
     re.IGNORECASE,
 )
 _FORBIDS = re.compile(r"\b(?:do not|don't|don’t|without|never|no need to) [^.!?\n]*", re.IGNORECASE)

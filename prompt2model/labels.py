@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice, takewhile
 
-from prompt2model.answer_guesses import whatever
+from prompt2model.answer_guesses import lists, whatever
 from prompt2model.answer_words import (
     LENGTH,
     OPEN_QUESTION,
@@ -44,10 +44,17 @@ def label_sets(instruction: str) -> Iterator[tuple[str, ...]]:
     yield from () if is_open(text) else _sets(reader(text) for reader in _readers(text))
 
 
-def possible_sets(instruction: str) -> Iterator[tuple[str, ...]]:
-    """The sets that it may name: worth nothing unless examples bear them out."""
+def possible_sets(instruction: str, *, outputs: int) -> Iterator[tuple[str, ...]]:
+    """The sets that it may name: worth nothing unless examples with so many different outputs bear them out.
+
+    One output may well stand in an instruction that asks for a text; in one that does not, it may be one of a list.
+    """
     text = _plain(instruction)
-    yield from () if is_open(text) else _sets(chain((reader(text) for reader in _SURE), whatever(text)))
+    if is_open(text) or (outputs < 2 and is_writing(text)):
+        return
+    yield from _sets(lists(text))
+    if outputs > 1:
+        yield from _sets(chain((reader(text) for reader in _SURE), whatever(text)))
 
 
 def _plain(instruction: str) -> str:

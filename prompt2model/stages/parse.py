@@ -144,11 +144,11 @@ def _named(instruction: str, outputs: Sequence[str]) -> tuple[str, ...]:
 
 
 def _guessed(reading: Reading) -> tuple[str, ...]:
-    """A set that the instruction may name, which at least two different outputs belong to, and no input does."""
+    """A set that the instruction may name, which all outputs belong to, and no input does."""
     inputs, outputs = [pair.input for pair in reading.pairs], {pair.output for pair in reading.pairs}
     fitting = (
         labels
-        for labels in (possible_sets(reading.instruction) if len(outputs) > 1 else ())
+        for labels in (possible_sets(reading.instruction, outputs=len(outputs)) if outputs else ())
         if _agree(outputs, labels) and not any(text in labels for text in inputs)
     )
     return next(fitting, ())
