@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for line in cells.lines:
         in_full = [one["tokens_a_call"] for one in cells.lines if one["task"] == line["task"] and one["arm"] in FULL]
         line |= {"tokens_saved": mean(in_full) - line["tokens_a_call"]} if in_full else {}
-    cells.print("score", "tokens_a_call", "tokens_saved", "n", "seconds")
+    cells.print("score", "auc", "tokens_a_call", "tokens_saved", "n", "seconds")
 
 
 def learned(args: Namespace, seed: int, task: TaskSpec, rows: Sequence[Example], base: str, **how: Any) -> Student:

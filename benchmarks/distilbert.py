@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for seed in args.seeds:
             for arm in wanted(ARMS, args):
                 cells.once(partial(measured, args, cells, name, arm, seed), task=name, arm=arm, seed=seed)
-    cells.print("score", "parameters", "n", "seconds")
+    cells.print("score", "auc", "parameters", "n", "seconds")
 
 
 def measured(args: Namespace, cells: Cells, name: str, arm: str, seed: int, folder: Path) -> Figures:
