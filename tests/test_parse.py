@@ -777,7 +777,9 @@ def test_examples_of_an_open_task_are_no_labels(text: str, pairs: list[tuple[str
 )
 def test_an_answer_that_is_named_later_and_shown_is_a_label_too(text, outputs, labels) -> None:
     examples = "".join(f"\n\nInput: number {n}\nOutput: {output}" for n, output in enumerate(outputs))
-    assert read(text + examples).labels == labels
+    task = read(text + examples)
+    assert task.labels == labels
+    assert task.notes == (f"Labels by the examples, which show what else the description says: {labels[-1]!r}.",)
 
 
 @pytest.mark.parametrize(

@@ -112,13 +112,15 @@ def _read_labels(reading: Reading, taught: tuple[str, ...]) -> _Decided:
     named = taught or _named(reading.instruction, outputs)
     unnamed = [output for output in outputs if same_label(output, named) is None] if named else []
     if named and 2 * len(unnamed) <= len(outputs):
-        labels = (*named, *dict.fromkeys(output for output in unnamed if _stands_in(reading.instruction, output)))
+        further = tuple(dict.fromkeys(output for output in unnamed if _stands_in(reading.instruction, output)))
+        labels = (*named, *further)
         if any(same_label(output, labels) is None and len(output.split()) > 2 for output in unnamed):
             note = (
                 f"Outputs of the examples are more than one of {', '.join(named[:MOST_NAMED])}: taken as a generation."
             )
             return _Decided("generation", (), (note,))
-        return _Decided("classification", labels)
+        note = f"Labels by the examples, which show what else the description says: {', '.join(map(repr, further))}."
+        return _Decided("classification", labels, (note,) if further else ())
     guessed = _guessed(reading)
     if guessed:
         note = "That these are the labels was taken from the examples: name them as labels to be sure."
