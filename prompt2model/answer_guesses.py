@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from itertools import islice
 
 from prompt2model.asks import sentences
-from prompt2model.choices import CHAIN, EXAMPLES_AHEAD, OR, QUOTED, are_labels, bare, split_list
+from prompt2model.choices import CHAIN, EXAMPLES_AHEAD, MAX_PLACES, OR, QUOTED, are_labels, bare, split_list
 
-MAX_PLACES = 20
 MAX_CHARACTERS = 1000
 """Of a sentence or a list that is looked at."""
 

@@ -4,7 +4,7 @@ import re
 from itertools import islice
 
 from prompt2model.asks import names_sorting, sentences
-from prompt2model.choices import EXAMPLES_AHEAD, QUOTED, QUOTED_LIST, are_labels, bare, split_list
+from prompt2model.choices import EXAMPLES_AHEAD, QUOTED, QUOTED_LIST, WORD, are_labels, bare, split_list
 from prompt2model.vocabulary import any_of
 
 MAX_VERBS = 5
@@ -13,7 +13,7 @@ MAX_VERBS = 5
 _ANSWER = re.compile(any_of("asks", "answer"), re.IGNORECASE)
 _ONE_WORD = r"(?:in\s+)?(?:one|a single)\s+word(?=\s*[:：])"
 _WITH = rf"\s*(?:(?:{any_of('lists', 'with')}|{_ONE_WORD}|:)\s*)*"
-_WORD_IN_CASE = rf"({QUOTED}|(?<![\w-])[\w-]+)"
+_WORD_IN_CASE = rf"({WORD})"
 _FIRST_CASE = re.compile(rf"{_WITH}{_WORD_IN_CASE},?\s+(?:if|for|when)\b", re.IGNORECASE)
 _LAST_CASE = rf",?\s+(?:{any_of('asks', 'answer')}\s+)?{_WORD_IN_CASE}[.\s]*\Z"
 _CASE = re.compile(

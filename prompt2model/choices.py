@@ -6,6 +6,8 @@ from prompt2model.vocabulary import any_of, words
 
 MAX_WORDS = 5
 MAX_CHARACTERS = 60
+MAX_PLACES = 20
+"""How many places of a text a list is looked for at."""
 
 OR = any_of("lists", "or")
 _AND = any_of("lists", "and")
@@ -15,8 +17,8 @@ _ENCLOSED = (('"', '"'), ("“", "”"), ("„", "“"), ("„", "”"), ("«", 
 _BETWEEN = "|".join(rf"{a}[^{b}\n]{{1,{MAX_CHARACTERS}}}{b}" for a, b in _ENCLOSED)
 QUOTED = rf"(?:{_BETWEEN}|(?<!\w)'[^'\n]{{1,60}}'(?!\w)|\*\*[^*\n]{{1,60}}\*\*)"
 
-_WORD = rf"(?:{QUOTED}|(?<![\w-])[\w-]++)"
-CHAIN = re.compile(rf"{_WORD}(?:,\s+{_WORD})*,?\s+{OR}\s+{_WORD}", re.IGNORECASE)
+WORD = rf"(?:{QUOTED}|(?<![\w-])[\w-]++)"
+CHAIN = re.compile(rf"{WORD}(?:,\s+{WORD})*,?\s+{OR}\s+{WORD}", re.IGNORECASE)
 """Single words joined by commas and `or`."""
 EXAMPLES_AHEAD = re.compile(
     r"(?:\be\.g\.,?|\b(?:such as|for example,?|for instance,?|like|ignore|becomes))[^.!?\n]{0,30}\Z", re.I

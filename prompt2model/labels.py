@@ -20,7 +20,7 @@ from prompt2model.answer_words import (
     quoted_list,
 )
 from prompt2model.asks import first_words, is_open, is_writing, names_sorting, sentences
-from prompt2model.choices import CHAIN, OR, QUOTED, SPANISH_OR, are_labels, bare, head, split_list
+from prompt2model.choices import CHAIN, MAX_PLACES, OR, QUOTED, SPANISH_OR, are_labels, bare, head, split_list
 from prompt2model.pairs import ARROW
 from prompt2model.vocabulary import any_of
 
@@ -29,8 +29,6 @@ MAX_STEPS = 20
 """Of a scale."""
 MAX_CHARACTERS = 20_000
 """How far into the description labels are looked for."""
-MAX_PLACES = 20
-"""How many places of a sentence a list is looked for at."""
 
 
 def find_labels(instruction: str) -> tuple[str, ...]:
