@@ -22,6 +22,7 @@ from prompt2model.errors import RunError, TeacherError
 from prompt2model.home import home
 from prompt2model.records import Reply, Request
 from prompt2model.servers import connected, without_key
+from prompt2model.several import Numbered, together
 
 MOST_REQUESTS, MOST_BYTES = 50_000, 150_000_000
 """Of one batch; OpenAI takes 50,000 requests and 200 MB."""
@@ -37,7 +38,9 @@ OVER = ("completed", "failed", "expired", "cancelled")
 
 logger = logging.getLogger(__name__)
 
-Body = Callable[[Request], dict[str, Any]]
+Body = Callable[[Request, int], dict[str, Any]]
+Group = Sequence[Numbered]
+"""Requests that differ in the seed alone: one line of a batch asks for an answer to each."""
 
 
 @dataclass
@@ -48,7 +51,11 @@ class Batches:
     address: str
     key: str
     body: Body
-    """What is sent for a request."""
+    """What is sent for a request that so many answers are wanted to."""
+    most_answers: Callable[[], int]
+    """That one line may ask for."""
+    leave_out: Callable[[frozenset[str]], None]
+    """Is told which parameters the server does not take."""
     poll_seconds: float = 1.0
     """Before the second look at a batch; it doubles with each."""
 
@@ -57,18 +64,24 @@ class Batches:
 
         Raises TeacherError when batches are refused or the server is out.
         """
-        asked = [_Line(index, request, self.body(request)) for index, request in enumerate(requests)]
+        asked = self._lines(together(requests, self.most_answers))
         with connected(self.address, self.key, UPLOAD_SECONDS) as client:
             for number in range(MOST_TRIES):
-                is_last, again = number == MOST_TRIES - 1, list[_Line]()
+                again = list[Group]()
                 for note, lines in self._sent(asked, client):
                     outcomes = self._outcomes(note, lines, client)
-                    again += [] if is_last else [line for line in lines if _may_pass(outcomes[line.id])]
-                    yield [(line.index, _reply(outcomes[line.id])) for line in lines if line not in again]
+                    self.leave_out(frozenset().union(*map(_refused, outcomes.values())))
+                    settled = [_settled(line.group, outcomes[line.id], number == MOST_TRIES - 1) for line in lines]
+                    again += [group for _, groups in settled for group in groups]
+                    yield [reply for replies, _ in settled for reply in replies]
                     note.delete()
-                if not (asked := again):
+                if not (asked := self._lines(again)):
                     return
-                logger.warning("%s: %d requests of the batch failed and are sent again.", self.name, len(asked))
+                count = sum(len(line.group) for line in asked)
+                logger.warning("%s: %d requests of the batch failed and are sent again.", self.name, count)
+
+    def _lines(self, groups: Iterable[Group]) -> list["_Line"]:
+        return [_Line(group, self.body(group[0][1], len(group))) for group in groups]
 
     def _sent(self, asked: Sequence["_Line"], client: openai.OpenAI) -> Iterator[tuple["_Note", list["_Line"]]]:
         """Batches that were sent before and hold some of the requests, then new ones with the rest."""
@@ -156,16 +169,16 @@ class Batches:
 
 @dataclass(frozen=True)
 class _Line:
-    """A request as it stands in a batch."""
+    """Requests as they stand in a batch."""
 
-    index: int
-    request: Request
+    group: Group
     sent: dict[str, Any]
 
     @property
     def id(self) -> str:
         """The same for the same request, whatever batch it is in."""
-        return hashlib.sha256(json.dumps(self.sent, sort_keys=True).encode()).hexdigest()[:40]
+        told = [self.sent, *(request.seed for _, request in self.group)] if len(self.group) > 1 else self.sent
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:40]
 
     @property
     def text(self) -> str:
@@ -220,19 +233,33 @@ def _chunks(lines: Sequence[_Line]) -> Iterator[list[_Line]]:
         yield some
 
 
-def _outcome(told: Mapping[str, Any], line: _Line) -> Reply | chat.Trouble:
+def _outcome(told: Mapping[str, Any], line: _Line) -> list[Reply] | chat.Trouble:
     response = told.get("response") or {}
     if not response:
         code = (told.get("error") or {}).get("code") or "no response"
         return chat.Trouble(f"not done in the batch ({code})", retry=True)
     content = json.dumps(response.get("body")).encode()
-    outcome = chat.answered(int(response.get("status_code", 500)), {}, content, line.request, line.sent)
-    return outcome if isinstance(outcome, chat.Trouble) else outcome[0]
+    return chat.answered(int(response.get("status_code", 500)), {}, content, line.group[0][1], line.sent)
 
 
-def _may_pass(outcome: Reply | chat.Trouble) -> bool:
-    return isinstance(outcome, chat.Trouble) and outcome.retry
+def _refused(outcome: list[Reply] | chat.Trouble) -> frozenset[str]:
+    return outcome.refused if isinstance(outcome, chat.Trouble) else frozenset()
 
 
-def _reply(outcome: Reply | chat.Trouble) -> Reply:
-    return outcome if isinstance(outcome, Reply) else Reply(finish="failed", failure=outcome.reason)
+def _settled(
+    group: Group, outcome: list[Reply] | chat.Trouble, is_last: bool
+) -> tuple[list[tuple[int, Reply]], list[Group]]:
+    """The replies by their requests' numbers, and the requests to be sent again; the last time they have failed.
+
+    Where several at once failed for good, or brought fewer answers, each is sent alone.
+    """
+    heard = outcome if isinstance(outcome, list) else []
+    trouble = outcome if isinstance(outcome, chat.Trouble) else chat.Trouble("too few answers")
+    replies, left = [(number, reply) for (number, _), reply in zip(group, heard, strict=False)], group[len(heard) :]
+    again: list[Group] = (
+        [left] if trouble.retry and "n" not in trouble.refused else [[one] for one in left if len(group) > 1]
+    )
+    if again and not is_last:
+        return replies, again
+    failed = Reply(finish="failed", failure=trouble.reason)
+    return replies + [(number, failed) for number, _ in left], []

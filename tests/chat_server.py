@@ -56,8 +56,13 @@ class Batches:
         batch["status"], out = (self.ends.pop(0) if self.ends else "completed"), []
         for line in self.files[batch["input_file_id"]]:
             mode = server.next_mode(line["body"])
-            answer = completion(line["body"], server.text(line["body"]))
-            good = {"status_code": 200, "body": answer} if mode == "ok" else {"status_code": int(mode), "body": {}}
+            refused = mode.removeprefix("no ")
+            if refused in line["body"]:
+                good = {"status_code": 400, "body": error("Not supported with this model", refused)}
+            elif mode.isdigit():
+                good = {"status_code": int(mode), "body": {}}
+            else:
+                good = {"status_code": 200, "body": completions(line["body"], server.text)}
             done = {"response": good, "error": None} if batch["status"] == "completed" else None
             late = {"response": None, "error": {"code": "batch_expired", "message": "late"}}
             out.append({"custom_id": line["custom_id"], **(done or late)})
@@ -187,13 +192,17 @@ def error(message: str, param: str | None = None, code: str | None = None) -> Bo
     return {"error": {"message": message, "type": "error", "param": param, "code": code}}
 
 
-def _ok(handler: _Handler, body: Body) -> None:
+def completions(body: Body, text: Callable[[Body], Any]) -> Body:
     """As many answers as are asked for."""
-    first, *others = [completion(body, handler.server.text(body)) for _ in range(body.get("n", 1))]
+    first, *others = [completion(body, text(body)) for _ in range(body.get("n", 1))]
     for other in others:
         first["choices"] += other["choices"]
         first["usage"]["completion_tokens"] += other["usage"]["completion_tokens"]
-    handler.say(200, first)
+    return first
+
+
+def _ok(handler: _Handler, body: Body) -> None:
+    handler.say(200, completions(body, handler.server.text))
 
 
 def _no_n(handler: _Handler, body: Body) -> None:

@@ -1,6 +1,7 @@
 """The Batch API against a local server: half the price, the same replies, and no batch paid for twice."""
 
 import logging
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from prompt2model.batch_api import Batches
 from prompt2model.errors import ConfigError, TeacherError
 from prompt2model.ledger import price
 from prompt2model.records import Message, Reply, Request
+from prompt2model.several import MOST
 from prompt2model.teacher import replies, spent_by
 from prompt2model.teachers import open_teacher
 
@@ -24,10 +26,11 @@ def requests(count: int, **settings: Any) -> list[Request]:
 def batches(server: ChatServer, key: str = "none") -> Batches:
     """Batches that are looked at often."""
 
-    def body(request: Request) -> dict[str, Any]:
-        return {"model": "m", "messages": [message.model_dump() for message in request.messages]}
+    def body(request: Request, answers: int) -> dict[str, Any]:
+        messages = [message.model_dump() for message in request.messages]
+        return {"model": "m", "messages": messages, "n": answers, "seed": request.seed}
 
-    return Batches("m", server.url, key, body, poll_seconds=0.01)
+    return Batches("m", server.url, key, body, lambda: MOST, lambda refused: None, poll_seconds=0.01)
 
 
 def texts(groups: Any) -> list[str]:
@@ -91,6 +94,39 @@ def test_requests_that_fail_for_a_passing_reason_are_sent_again_and_others_are_c
     with serve("500", "400", "ok", "ok") as server:
         assert texts(batches(server).answer(requests(3))) == ["yes", "refused (400)", "yes"]
         assert [len(server.batches.files[one["input_file_id"]]) for one in server.batches.made.values()] == [3, 1]
+
+
+def test_drawn_answers_to_one_question_are_one_line_of_a_batch() -> None:
+    asked = [Request(messages=requests(1)[0].messages, temperature=1.0, seed=seed) for seed in range(MOST + 3)]
+    with serve(text=counted()) as server:
+        found = texts(batches(server).answer(asked + requests(2)[1:]))
+        assert sorted(found) == sorted(f"answer {number}" for number in range(len(asked) + 1))
+        assert [line["body"]["n"] for line in server.batches.files["file-0"]] == [MOST, 3, 1]
+        names = [line["custom_id"] for line in server.batches.files["file-0"]]
+        assert len(set(names)) == 3
+
+
+def test_where_a_batch_gives_one_answer_alone_the_others_are_asked_for_one_by_one() -> None:
+    asked = [Request(messages=requests(1)[0].messages, temperature=1.0, seed=seed) for seed in range(3)]
+    with serve("no n", text=counted()) as server:
+        teacher = open_teacher(f"{server.url}#m", options={"batch": True})
+        assert [reply.text for reply in replies(teacher, asked)] == ["answer 0", "answer 1", "answer 2"]
+        sent = [server.batches.files[one["input_file_id"]] for one in server.batches.made.values()]
+        assert [[line["body"].get("n", 1) for line in lines] for lines in sent] == [[3], [1, 1, 1]]
+
+
+def test_what_the_server_does_not_take_is_left_out_of_the_next_batch() -> None:
+    with serve("no max_tokens", text=counted()) as server:
+        teacher = open_teacher(f"{server.url}#m", options={"batch": True})
+        assert [reply.text for reply in replies(teacher, requests(2, max_tokens=5))] == ["answer 0", "answer 1"]
+        sent = [server.batches.files[one["input_file_id"]] for one in server.batches.made.values()]
+        assert [["max_tokens" in line["body"] for line in lines] for lines in sent] == [[True, True], [False, False]]
+
+
+def counted() -> Any:
+    """Answers of which each is another."""
+    numbers = count()
+    return lambda body: f"answer {next(numbers)}"
 
 
 def test_a_batch_that_expires_again_and_again_is_counted_by_that_reason() -> None:

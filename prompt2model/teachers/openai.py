@@ -80,7 +80,8 @@ class Chat:
         Raises TeacherError when the server refuses all, or is out for too long.
         """
         if self._options.batch:
-            yield from Batches(self.name, *self._at, self._body).answer(map(self._checked, requests))
+            batches = Batches(self.name, *self._at, self._body, self._most_answers, self._leave_out)
+            yield from batches.answer(map(self._checked, requests))
             return
         arrived: SimpleQueue[list[Answered] | None] = SimpleQueue()
         window = Window(self._options.concurrency, self._width)
