@@ -134,6 +134,28 @@ def divergence_after(who, student, teacher, prompt, place: int) -> float:
     return total
 
 
+def test_instructions_become_a_task_of_which_no_row_stands_on_two_sides(tmp_path):
+    from cells import drawn
+    from instruction_rows import main
+
+    texts = sentences(12)
+    seeds = [
+        {"instruction": f"Say {at}.", "instances": [{"input": "", "output": text}]} for at, text in enumerate(texts)
+    ]
+    long = {"instruction": "Write much.", "instances": [{"input": "a", "output": "word " * 90}]}
+    file = tmp_path / "seed_tasks.jsonl"
+    file.write_text("\n".join(map(json.dumps, [*seeds, long])))
+    main([str(file), str(tmp_path / "data" / "instructions")])
+    args = argparse.Namespace(data=tmp_path / "data", rows=100, test_rows=100)
+    task, splits = drawn(args, "instructions", 0)
+    assert (task.kind, task.instruction) == ("generation", "Follow the instruction.")
+    sides = [splits.train + splits.validation, splits.test]  # what the description shows is learned from too
+    assert [len(side) for side in sides] == [8, 4]
+    assert {(row.input, row.output) for side in sides for row in side} == {
+        (seed["instruction"], seed["instances"][0]["output"]) for seed in seeds
+    }
+
+
 def test_a_sum_is_worked_out_from_the_right_with_what_is_carried():
     from context import additions, worked_out
 
