@@ -79,6 +79,8 @@ class Request(Record):
     """The last message is the assistant's and is to be continued, not answered. Only local teachers can."""
     choices: tuple[str, ...] = ()
     """Ask for the likelihood of each of these answers instead of a text (needs `logprobs`)."""
+    whole: bool = False
+    """The likelihood of the choices is that of whole texts: that they end there counts too (needs `likelihood`)."""
     json_schema: dict[str, Any] | None = None
     max_tokens: int = 512
     temperature: float = 1.0

@@ -38,7 +38,7 @@ WRITERS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 class LocalModel:
     """A model and its tokenizer, ready to answer requests as a Teacher does."""
 
-    can = frozenset({"text", "logprobs", "logits", "beams"})
+    can = frozenset({"text", "logprobs", "likelihood", "logits", "beams"})
     is_local = True
 
     def __init__(self, model: Any, codec: Codec, *, name: str, identity: str = "", batch_rows: int = 0) -> None:
@@ -51,7 +51,7 @@ class LocalModel:
         """Replies a batch at a time; batches hold requests of similar length and of one sort."""
         sorts: dict[tuple[Any, ...], list[tuple[int, Request]]] = {}
         for index, request in enumerate(requests):
-            sort = (request.choices, _gap(request), request.beams, request.n_best)
+            sort = (request.choices, request.whole, _gap(request), request.beams, request.n_best)
             sorts.setdefault(sort, []).append((index, request))
         for asked in sorts.values():
             yield from self._batches(asked)
@@ -123,11 +123,11 @@ class LocalModel:
         ]
 
     def _choices(self, request: Request) -> list[tuple[int, ...]]:
-        """The choices as tokens; with EOS where one begins another, or the shorter would always win."""
+        """The choices as tokens; with EOS where they are whole, or one begins another, for the shorter would win."""
         texts = [_gap(request) + choice for choice in request.choices]
         plain = [self.codec.completion(text, ended=False) for text in texts]
         nested = any(b[: len(a)] == a for i, a in enumerate(plain) for j, b in enumerate(plain) if i != j)
-        return [self.codec.completion(text) for text in texts] if nested or () in plain else plain
+        return [self.codec.completion(text) for text in texts] if request.whole or nested or () in plain else plain
 
 
 def load(folder: Path, *, precision: str = "auto") -> tuple[Any, Codec]:

@@ -58,7 +58,7 @@ class Supply:
         return self.block.steps or self._draws
 
     def rows(self, step: int) -> list[Row]:
-        """The rows of one optimiser step, of all processes, the shortest first."""
+        """The rows of one optimiser step, of all processes, the shortest first; none where a pass is over before."""
         number, place = divmod(step, self._steps * self.block.passes)
         if self.roll is None:
             return _flat(self._drawn(step))
@@ -76,11 +76,15 @@ class Supply:
         return [self.lessons[index] for index in self._epoch[1][place]]
 
     def _shuffled(self, inner: int) -> list[list[Lesson]]:
-        """The block's lessons in as many steps as it has, in another order in every pass."""
-        rows = -(-len(self._fresh) // self._steps)
+        """The block's lessons in as many steps as it has, in another order in every pass.
+
+        Where few are left of those that were drawn, they fill the first steps: each is learned once in a pass.
+        """
+        filled = min(self._steps, -(-len(self._fresh) // self.batch_rows))
+        rows = -(-len(self._fresh) // filled)
         order = _order(self._fresh, rows, f"{self.seed}/{self._number}/{inner}")
         steps = [[self._fresh[index] for index in step] for step in order]
-        return steps + [[self._fresh[0]]] * (self._steps - len(steps))  # where too few are left for all steps
+        return steps + [[]] * (self._steps - len(steps))
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The current block, for a checkpoint: the signals as tensors, the rest as numbers."""

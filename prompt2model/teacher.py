@@ -10,11 +10,12 @@ ABILITIES = {
     "text": "writes an answer",
     "json_schema": "keeps to a JSON schema",
     "logprobs": "gives the likelihood of answers that it is shown",
+    "likelihood": "gives the likelihood of whole texts",
     "top_logprobs": "tells the likeliest tokens at each place of its answer",
     "logits": "gives the whole distribution of every token (white box)",
     "beams": "searches several beams for its likeliest answer",
 }
-WHITE_BOX = ("logits", "beams")
+WHITE_BOX = ("logits", "beams", "likelihood")
 """Abilities that no server has, known without asking."""
 
 

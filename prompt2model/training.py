@@ -101,7 +101,14 @@ class Loop:
                     saved = time.perf_counter()
 
     def _step(self, rows: list[Row]) -> None:
-        """One optimiser step on the rows of all processes: each part's mean loss over all its counted tokens."""
+        """One optimiser step on the rows of all processes: each part's mean loss over all its counted tokens.
+
+        Without rows nothing is learned; the learning rate goes on as planned.
+        """
+        if not rows:
+            self.state.losses.append(self.state.losses[-1])
+            self.state.step += 1
+            return
         self.wrapped.train()
         mine = self._share(weighed(rows, self.plan.shares))
         while (share := self._forward_backward(mine)) is None:

@@ -9,16 +9,18 @@ from train_here import TASK
 
 from prompt2model.config import GenerateConfig, TrainConfig, load_config
 from prompt2model.course import Course, asked_of_student, asked_of_teacher, white_box
+from prompt2model.decoding import likelihoods
 from prompt2model.errors import ConfigError
 from prompt2model.filters import Sieve, agreement
 from prompt2model.methods import open_method, seqkd
 from prompt2model.pipeline import build
 from prompt2model.planning import plan
 from prompt2model.questions import question
-from prompt2model.records import Example, Reply, Source, Splits
+from prompt2model.records import Example, Message, Reply, Request, Source, Splits
 from prompt2model.stages.train import train
 from prompt2model.student import load, open_model
 from prompt2model.student_prompt import set_student_prompt
+from prompt2model.teacher import check_abilities, replies
 from prompt2model.teachers import open_teacher
 from prompt2model.teachers.scripted import Scripted
 
@@ -55,10 +57,32 @@ def test_of_several_answers_the_nearest_to_the_given_one_is_learned():
 
 
 def test_of_several_answers_the_teachers_likeliest_is_learned_and_equal_ones_are_not_weighed():
-    teacher = Scripted(["one", "two", "one", "same", "same", "same", [-5.0, -2.0]])
+    teacher = Scripted(["one", "two", "one", "same", "same", "same", [-5.0, -2.0]], can=("text", "likelihood"))
     found = prepared(teacher, samples=3, temperature=1.0)
     assert [row.output for row in found.examples] == ["two", "same"]
-    assert [request.choices for request in teacher.asked if request.choices] == [("one", "two")]
+    assert [(request.choices, request.whole) for request in teacher.asked if request.choices] == [
+        (("one", "two"), True)
+    ]
+    assert len({request.seed for request in teacher.asked[:6]}) == 6
+
+
+def test_the_likeliest_answer_is_looked_for_by_a_teacher_that_knows_the_likelihood_of_whole_texts():
+    needs = seqkd.needs(seqkd.Options(answers="teacher", samples=2, temperature=1.0))
+    with pytest.raises(ConfigError, match="likelihood"):
+        check_abilities(Scripted([], can=("text", "logprobs")), needs, "The method seqkd")
+
+
+def test_the_likelihood_of_a_whole_text_counts_that_it_ends(base):
+    teacher = open_model(str(base))
+    asked = Request(messages=(Message(role="user", content=ASKED),), choices=("one", "two"))
+    found = {
+        whole: replies(teacher, [asked.model_copy(update={"whole": whole})])[0].logprobs for whole in (False, True)
+    }
+    prompt = teacher.codec.prompt(asked.messages)
+    for whole, logprobs in found.items():
+        choices = [teacher.codec.completion(choice, ended=whole) for choice in asked.choices]
+        assert logprobs == pytest.approx(likelihoods(teacher.model, teacher.codec, [prompt], choices)[0].tolist())
+    assert all(ended < begun for ended, begun in zip(found[True], found[False], strict=True))
 
 
 def test_a_label_is_the_likeliest_or_read_from_a_text():

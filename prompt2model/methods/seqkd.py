@@ -71,7 +71,7 @@ def needs(options: Options) -> tuple[str, ...]:
         return ()
     if options.beams > 1:
         return ("text", "beams")
-    return ("text", "logprobs") if options.samples > 1 and options.best_of == "likelihood" else ("text",)
+    return ("text", "likelihood") if options.samples > 1 and options.best_of == "likelihood" else ("text",)
 
 
 def prepare(examples: Sequence[Example], course: Course) -> Prepared:
@@ -108,11 +108,12 @@ def loss(model: Any, batch: Batch, course: Course) -> Tensor:
 def _answers(examples: Sequence[Example], course: Course) -> list[tuple[list[str], str]]:
     """The different answers to each input in the order of their samples or their likelihood, and why one is missing."""
     times = _times(course)
-    asked = [_request(example, sample, course) for example in examples for sample in range(times)]
+    each = [example for example in examples for _ in range(times)]
+    asked = [_request(example, course, number) for number, example in enumerate(each)]
     replies = replies_of_teacher(asked, course)
     read = [_read(reply, request, course) for reply, request in zip(replies, asked, strict=True)]
-    each = [read[start : start + times] for start in range(0, len(read), times)]
-    return [(list(dict.fromkeys(text for texts, _ in of for text in texts if text)), of[0][1]) for of in each]
+    found = [read[start : start + times] for start in range(0, len(read), times)]
+    return [(list(dict.fromkeys(text for texts, _ in of for text in texts if text)), of[0][1]) for of in found]
 
 
 def _times(course: Course) -> int:
@@ -120,7 +121,7 @@ def _times(course: Course) -> int:
     return 1 if course.task.labels or course.options.beams > 1 else int(course.options.samples)
 
 
-def _request(example: Example, sample: int, course: Course) -> Request:
+def _request(example: Example, course: Course, number: int = 0) -> Request:
     writer, options = writing_teacher(course), course.options
     asked = asked_of_teacher(example, course, can=writer.can)
     if course.task.labels:
@@ -129,7 +130,7 @@ def _request(example: Example, sample: int, course: Course) -> Request:
         messages=asked,
         max_tokens=options.max_tokens,
         temperature=options.temperature,
-        seed=course.seed * 1_000_003 + sample if options.temperature else 0,
+        seed=course.seed * 1_000_003 + number if options.temperature else 0,
         beams=options.beams,
         n_best=options.samples if options.beams > 1 else 1,
     )
@@ -157,7 +158,9 @@ def _chosen(kept: Sequence[tuple[Example, list[str]]], course: Course) -> list[s
     if course.options.beams > 1:
         return [answers[0] for _, answers in kept]
     several = [index for index, (_, answers) in enumerate(kept) if len(answers) > 1]
-    asked = [_request(kept[i][0], 0, course).model_copy(update={"choices": tuple(kept[i][1])}) for i in several]
+    asked = [
+        _request(kept[i][0], course).model_copy(update={"choices": tuple(kept[i][1]), "whole": True}) for i in several
+    ]
     replies = replies_of_teacher(asked, course)
     found = {i: reply.logprobs for i, reply in zip(several, replies, strict=True) if reply.logprobs}
     return [answers[found[i].index(max(found[i])) if i in found else 0] for i, (_, answers) in enumerate(kept)]
