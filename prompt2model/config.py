@@ -134,7 +134,10 @@ class GenerateConfig(Settings):
     rationales: int = Field(
         0,
         ge=0,
-        description="Most chains of thought asked for each row, given or written, until one is right; 0 asks none.",
+        description="Most chains of thought asked for each row, given or written, until enough are right; 0 asks none.",
+    )
+    right_rationales: int = Field(
+        1, ge=1, description="Different right ones of a row that are enough; each is learned from (rejection sampling)."
     )
 
 

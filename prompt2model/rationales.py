@@ -52,16 +52,18 @@ def add_rationales(
     *,
     traces: int,
     max_tokens: int,
+    keep: int = 1,
     manners: Sequence[str] = ("",),
     seed: int = 0,
 ) -> Explained:
     """The rows in their order, each with the first of up to `traces` chains of thought that ends in its output.
 
-    Only rows that no trace has got right yet are asked about again. A row with no output gets that of most of its
+    Of `keep` different ones each makes a row (rejection sampling). Only rows that too few traces have got right yet are
+    asked about again. A row with no output gets that of most of its
     traces, for which it is asked about `traces` times, all at once: a server then reads the prompt once. A row for
     which no trace will do stays as it is. Each prompt has one of the `manners`: how the teacher is told to think.
     """
-    thinking = [_Thinking(row) for row in rows]
+    thinking = [_Thinking(row, keep) for row in rows]
     with progress.task("drawing out rationales", total=len(rows) * traces) as advance:
         for number in range(traces):
             due = [(one, count) for one in thinking if (count := one.due(number, traces))]
@@ -81,7 +83,7 @@ def add_rationales(
             for place, (one, request) in enumerate(zip(asked, requests, strict=True)):  # not in the order of arrival
                 one.hear(read_trace(heard[place], task.labels), key(teacher.identity, request))
     dropped = Counter(reason for one in thinking for reason in one.reasons())
-    return Explained([one.explained() for one in thinking], dropped)
+    return Explained([row for one in thinking for row in one.explained()], dropped)
 
 
 def read_trace(reply: Reply, labels: Sequence[str]) -> Trace | Dropped:
@@ -105,6 +107,8 @@ class _Thinking:
     """One row, and what the teacher has thought about it."""
 
     row: Example
+    keep: int = 1
+    """How many different right traces are wanted."""
     traces: list[Trace] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     """The key of the request that each trace answers."""
@@ -126,7 +130,7 @@ class _Thinking:
     @property
     def is_settled(self) -> bool:
         """Whether another trace would not help."""
-        return self.row.rationale is not None or bool(self.row.output and self.right())
+        return self.row.rationale is not None or (bool(self.row.output) and len(self.kept()) == self.keep)
 
     @property
     def output(self) -> str:
@@ -139,20 +143,24 @@ class _Thinking:
     def right(self) -> list[Trace]:
         return [trace for trace in self.traces if is_same_answer(trace.answer, self.output)]
 
-    def explained(self) -> Example:
-        """The row with the first right trace; one that has its answer from there has its source there, too."""
-        right = self.right()
-        if not right:
-            return self.row
-        request = self.row.source.request if self.row.output else self.requests[self.traces.index(right[0])]
+    def kept(self) -> list[Trace]:
+        """The first right ones that say different things."""
+        return list({trace.thoughts: trace for trace in reversed(self.right())}.values())[::-1][: self.keep]
+
+    def explained(self) -> list[Example]:
+        """The row with each trace that is kept; what has its answer from there has its source there, too."""
+        return [self._with(trace) for trace in self.kept()] or [self.row]
+
+    def _with(self, trace: Trace) -> Example:
+        request = self.row.source.request if self.row.output else self.requests[self.traces.index(trace)]
         source = self.row.source.model_copy(update={"request": request})
-        return self.row.model_copy(update={"output": self.output, "rationale": right[0].thoughts, "source": source})
+        return self.row.model_copy(update={"output": self.output, "rationale": trace.thoughts, "source": source})
 
     def reasons(self) -> Iterable[str]:
-        """Why each trace but the one that was kept was dropped."""
-        right = self.right()
+        """Why each trace that was not kept was dropped."""
+        right, kept = len(self.right()), len(self.kept())
         yield from (one.reason for one in self.unread)
-        yield from ["another answer"] * (len(self.traces) - len(right)) + ["more than needed"] * (len(right) - 1)
+        yield from ["another answer"] * (len(self.traces) - right) + ["more than needed"] * (right - kept)
 
 
 def _requests(

@@ -14,7 +14,7 @@ from prompt2model.config import GenerateConfig, SplitConfig
 from prompt2model.errors import TeacherError
 from prompt2model.ledger import prompt_text
 from prompt2model.rationales import Explained, Trace, add_rationales, read_trace
-from prompt2model.records import Dropped, Example, Found, Reply, Request, Source, TaskSpec
+from prompt2model.records import Dropped, Example, Found, Made, Reply, Request, Source, TaskSpec
 from prompt2model.several import MOST, together
 from prompt2model.stages.generate import generate
 from prompt2model.stages.split import split
@@ -23,6 +23,7 @@ from prompt2model.teachers.scripted import Scripted
 LABELS = ("toxic", "not toxic")
 COMMENTS = TaskSpec(instruction="Is the comment toxic?", kind="classification", labels=LABELS)
 SUMS = TaskSpec(instruction="Solve the problem.", output_form="a number")
+A, B = "24 eggs less 3 are 21", "6 * 4 - 3 is what is left"
 THOUGHTS = "The writer insults nobody and thanks the team"
 
 
@@ -163,6 +164,27 @@ def test_traces_that_were_lost_in_an_interruption_are_asked_for_and_no_others(tm
     whole = Scripted(texts, can=("text",))
     assert found == add_rationales(rows, SUMS, whole, traces=3, max_tokens=9)
     assert asked == whole.asked[7:]
+
+
+def test_several_right_traces_of_a_row_are_rows_when_they_say_different_things():
+    texts = [thought("12", "It is a dozen of them"), thought("21", A), thought("21", A), thought("21", B), thought("3")]
+    teacher = Scripted(texts, can=("text",))
+    found = add_rationales([row("Eggs?", "21")], SUMS, teacher, traces=5, keep=2, max_tokens=9)
+    assert [(one.output, one.rationale) for one in found.rows] == [("21", f"{A}."), ("21", f"{B}.")]
+    assert found.dropped == {"another answer": 1, "more than needed": 1}
+    assert len(teacher.asked) == 4
+
+
+@pytest.mark.parametrize("output", ["21", ""])
+def test_a_task_whose_rows_have_several_traces_is_learned_from_all_of_them_and_measured_once_each(output):
+    rows = [row(f"{number} eggs?", output) for number in range(40)]
+    teacher = Scripted(lambda request: thought("21", A if request.seed % 2 else B), can=("text",))
+    found = add_rationales(rows, SUMS, teacher, traces=12, keep=2, max_tokens=9)
+    splits = split(SUMS, Found(base="b", examples=tuple(found.rows)), Made(), SplitConfig(), seed=0)
+    for side in (splits.validation, splits.test):
+        assert len({one.input for one in side}) == len(side)
+    assert len(splits.train) == 2 * len({one.input for one in splits.train})
+    assert len({one.input for side in (splits.train, splits.validation, splits.test) for one in side}) == 40
 
 
 def test_a_row_that_is_explained_already_is_not_asked_about():

@@ -230,12 +230,13 @@ def _sifted(
 
 def _explained(rows: Sequence[Example], harvest: _Harvest, teacher: Teacher, seed: int) -> Explained:
     """The rows with the rationales that can be had for them, if any are wanted."""
-    traces, most = harvest.config.rationales, harvest.config.max_tokens
-    if not traces or not rows:
+    config = harvest.config
+    if not config.rationales or not rows:
         return Explained(list(rows))
-    explained = add_rationales(rows, harvest.task, teacher, traces=traces, max_tokens=most, seed=seed)
+    how = {"traces": config.rationales, "keep": config.right_rationales, "max_tokens": config.max_tokens}
+    explained = add_rationales(rows, harvest.task, teacher, seed=seed, **how)
     found = sum(row.rationale is not None for row in explained.rows)
-    logger.info("%d of %d rows have a rationale; %d traces were dropped.", found, len(rows), explained.dropped.total())
+    logger.info("%d rationales for %d rows; %d traces were dropped.", found, len(rows), explained.dropped.total())
     return explained
 
 

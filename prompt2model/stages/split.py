@@ -39,13 +39,14 @@ def split(task: TaskSpec, found: Found, made: Made, config: SplitConfig = SplitC
             hint="Give rows with --data, or let the teacher write some: --set generate.count=400",
         )
     sides = _sides(task, rows, config, Random(f"{seed}/split"))  # noqa: S311 - not for secrets
-    test = given.examples if given else tuple(sides["test"])
+    validation = _one_each(sides["validation"])
+    test = given.examples if given else _one_each(sides["test"])
     return Splits(
         train=tuple(sides["train"]),
-        validation=tuple(sides["validation"]),
+        validation=validation,
         test=test,
         dropped={reason: count for reason, count in dropped.most_common() if count},
-        notes=(*_notes(rows, sides["validation"], test), *(given.notes if given else ())),
+        notes=(*_notes(rows, validation, test), *(given.notes if given else ())),
     )
 
 
@@ -58,15 +59,26 @@ def _consistent(rows: Sequence[Example], task: TaskSpec) -> tuple[list[Example],
     kept: dict[str, list[Example]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: PREFERENCE[row.source.kind]):
         same = kept[_plain(row.input)]
+        alike = [other for other in same if _plain(other.output) == _plain(row.output)]
         if task.kind == "classification" and row.output not in task.labels:
             dropped["output is none of the labels"] += 1
-        elif any(_plain(other.output) == _plain(row.output) for other in same):
+        elif any(not _think_differently(other, row) for other in alike):
             dropped["same row again"] += 1
-        elif same and (task.kind == "classification" or not row.is_real):
+        elif same and not alike and (task.kind == "classification" or not row.is_real):
             dropped["contradicts a row by a person" if same[0].is_real else "contradicts an earlier row"] += 1
         else:
             same.append(row)
     return list(chain.from_iterable(kept.values())), dropped
+
+
+def _think_differently(one: Example, other: Example) -> bool:
+    """Of two chains of thought that lead to the same output both are learned from."""
+    return bool(one.rationale and other.rationale) and _plain(one.rationale or "") != _plain(other.rationale or "")
+
+
+def _one_each(rows: Sequence[Example]) -> tuple[Example, ...]:
+    """The rows without further chains of thought: what is measured on counts once."""
+    return tuple({(_plain(row.input), _plain(row.output)): row for row in reversed(rows)}.values())[::-1]
 
 
 def _plain(text: str) -> str:
