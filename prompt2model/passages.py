@@ -1,13 +1,58 @@
 """Passages of a plain text at random places: what a student that learns a task should go on being able to say."""
 
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from prompt2model.batches import Codec, Row
+from prompt2model.config import RetrieveConfig
 from prompt2model.errors import DataError
+from prompt2model.home import home
+from prompt2model.rows import is_on_hub, read_raw
+from prompt2model.store import digest
 
+MOST_ROWS = 10_000
+"""Of a data set on the Hub: more text than a student meets passages of."""
 BYTES_PER_TOKEN = 8
 """Enough to fill the passage in nearly any language; what is too much is cut off."""
+
+
+@cache
+def plain_text(source: str) -> Path:
+    """The file of that name; of a data set on the Hub one with its texts, written once into the user's cache folder.
+
+    Its texts are those of the column with the longest ones. Raises DataError when there is no such file or no text,
+    HubError when the Hub refuses.
+    """
+    if not is_on_hub(source):
+        file = Path(source).expanduser()
+        if not file.is_file():
+            raise DataError(
+                f"There is no file {source}.", hint="Name a file of plain text, or a data set on the Hub: owner/name."
+            )
+        return file
+    file = home() / "texts" / f"{digest(source)[:24]}.txt"
+    if not file.is_file():
+        name, rows = read_raw(source, RetrieveConfig(max_rows=MOST_ROWS))
+        file.parent.mkdir(exist_ok=True)
+        draft = file.with_suffix(f".{Random().getrandbits(32):x}.part")  # noqa: S311 - a name, for two processes at once
+        draft.write_text("\n\n".join(_texts(name, rows)), encoding="utf-8")
+        draft.replace(file)
+    return file
+
+
+def _texts(name: str, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The texts of the column with the longest ones."""
+    lengths = Counter[str]()
+    for row in rows:
+        lengths.update({column: len(value) for column, value in row.items() if isinstance(value, str)})
+    if not lengths:
+        raise DataError(f"{name} has no column of text.", hint="Name a file of plain text in UTF-8.")
+    [(longest, _)] = lengths.most_common(1)
+    return [row[longest] for row in rows if isinstance(row.get(longest), str)]
 
 
 def passage(file: Path, codec: Codec, tokens: int, seed: int, *, part: str) -> Row:

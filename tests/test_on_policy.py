@@ -183,7 +183,7 @@ def test_a_moved_student_is_judged_by_its_old_probabilities(pair):
 @pytest.mark.parametrize("sizes", [(1,), (2, 3), (5, 1)])
 def test_padding_company_and_accumulation_change_nothing(pair, tmp_path, keep_teacher, sizes):
     (tmp_path / "plain.txt").write_text("a b b a a b " * 9)
-    course = course_of(pair, text=tmp_path / "plain.txt", keep_teacher=keep_teacher)
+    course = course_of(pair, text=str(tmp_path / "plain.txt"), keep_teacher=keep_teacher)
     lessons = reverse_kl.rollouts(pair[0], [(row,) for row in ROWS], course, range(4))
     rows = weighed([row for lesson in lessons for row in lesson], reverse_kl.shares(course.options))
     together, apart = of_loss(pair, reverse_kl, rows, course), of_loss(pair, reverse_kl, rows[::-1], course, sizes)
@@ -222,7 +222,7 @@ def test_advantages_are_whitened_over_all_answers_and_no_padding(pair):
 
 def test_plain_text_is_a_part_of_its_own_with_its_own_share(pair, tmp_path):
     (tmp_path / "plain.txt").write_text("a b b a a b " * 9)
-    course = course_of(pair, text=tmp_path / "plain.txt", text_share=2.0)
+    course = course_of(pair, text=str(tmp_path / "plain.txt"), text_share=2.0)
     (lesson,) = reverse_kl.rollouts(pair[0], [(ASKED,)], course, [3])
     answer, text = weighed(lesson, reverse_kl.shares(course.options))
     assert (answer.part, text.part) == ("", "text")

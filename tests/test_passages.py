@@ -1,9 +1,13 @@
 """Passages of plain text at places that the seed chooses."""
 
+import json
+
 import pytest
+from hub_server import MAIN, Repo, serve
 
 from prompt2model.errors import DataError
-from prompt2model.passages import passage
+from prompt2model.methods import open_method, reverse_kl
+from prompt2model.passages import passage, plain_text
 from prompt2model.student import load
 
 WORDS = " ".join(f"word{number}" for number in range(4000))
@@ -52,3 +56,23 @@ def test_a_file_without_text_is_an_error_that_names_it(codec, tmp_path):
     (tmp_path / "empty.txt").write_text("")
     with pytest.raises(DataError, match=r"empty\.txt has no text"):
         passage(tmp_path / "empty.txt", codec, 30, 0, part="")
+
+
+def test_the_texts_of_a_data_set_on_the_hub_are_read_once(use_hub, home_folder):
+    rows = [{"title": "short", "text": f"A long text of its own, number {number}."} for number in range(3)]
+    data = "\n".join(map(json.dumps, rows)).encode()
+    with serve() as hub:
+        use_hub(hub.url)
+        hub.add(Repo("some/texts", "datasets", files={MAIN: {"README.md": b"#", "train.jsonl": data}}))
+        found = plain_text("some/texts")
+        assert found.read_text().split("\n\n") == [row["text"] for row in rows]
+        asked = len(hub.asked)
+        plain_text.cache_clear()
+        assert plain_text("some/texts") == found
+        assert len(hub.asked) == asked
+
+
+def test_text_that_cannot_be_had_is_told_before_the_first_phase(tmp_path):
+    _, options = open_method("reverse_kl", {"text": str(tmp_path / "missing.txt")})
+    with pytest.raises(DataError, match=r"There is no file .*missing\.txt"):
+        reverse_kl.suits(None, options)

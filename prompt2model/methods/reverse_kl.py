@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import reduce
-from pydantic import BaseModel, ConfigDict, Field, FilePath, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from prompt2model.batches import Batch, Lesson, Row
@@ -31,9 +31,9 @@ from prompt2model.losses import Ending, cross_entropy, summed
 from prompt2model.losses import reverse_kl as divergence
 from prompt2model.memory import in_batches
 from prompt2model.methods import plainly
-from prompt2model.passages import passage
+from prompt2model.passages import passage, plain_text
 from prompt2model.policy import clipped, importance, to_come, whitened
-from prompt2model.records import Example
+from prompt2model.records import Example, TaskSpec
 from prompt2model.rollouts import sampled
 from prompt2model.student import LocalModel
 from prompt2model.supply import Block
@@ -61,7 +61,9 @@ class Options(BaseModel):
     rollout_steps: int = Field(4, gt=0, description="Optimiser steps whose answers are drawn at once.")
     passes: int = Field(4, gt=0, description="Inner epochs: how often an answer is learned from.")
     max_new_tokens: int = Field(256, gt=0, description="Longest answer that is drawn, in tokens.")
-    text: FilePath | None = Field(None, description="A file of plain text that the student shall not unlearn.")
+    text: str = Field(
+        "", description="Plain text that the student shall not unlearn: a file, or a data set on the Hub."
+    )
     text_share: float = Field(1.0, gt=0, description="Weight of the plain text's loss beside the rest.")
     keep_teacher: bool = Field(
         True, description="Keep the teacher's last hidden states of drawn answers; off runs it again in every pass."
@@ -72,6 +74,12 @@ class Options(BaseModel):
         if not self.single_step and not self.long_term:
             raise ValueError("single_step and long_term cannot both be off: nothing of the teacher would be left")
         return self
+
+
+def suits(task: TaskSpec, options: Options) -> None:
+    """Every task. Raises DataError or HubError when the plain text cannot be had: it is fetched now."""
+    if options.text:
+        plain_text(options.text)
 
 
 def needs(options: Options) -> tuple[str, ...]:
@@ -226,5 +234,5 @@ def _whitened(answers: Sequence[Row], device: torch.device) -> list[Row]:
 
 
 def _texts(seed: int, course: Course) -> list[Row]:
-    file = course.options.text
-    return [passage(file, course.codec, course.max_length, seed, part=TEXT)] if file else []
+    text = course.options.text
+    return [passage(plain_text(text), course.codec, course.max_length, seed, part=TEXT)] if text else []
