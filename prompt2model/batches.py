@@ -174,6 +174,14 @@ class Codec:
         room = max_length - (len(completion) if self.architecture == "decoder" else 0)
         return Row(self.prompt(messages, max_tokens=room), completion, weight, part)
 
+    def end_with(self, token: int) -> None:
+        """Learn and write another end of text: the one of a teacher whose distributions are learned.
+
+        Base models and those that were tuned to chat share their tokens and end differently.
+        """
+        self.tokenizer.eos_token = self.tokenizer.convert_ids_to_tokens(token)
+        self.end, self.ends = token, self.ends | {token}
+
     def stops(self, messages: Sequence[Message]) -> tuple[str, ...]:
         """What ends an answer besides EOS: in a transcript, which marks no turn's end, the blank line after it."""
         is_transcript = self.architecture == "decoder" and not self.tokenizer.chat_template and len(messages) > 1

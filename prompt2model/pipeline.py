@@ -197,6 +197,10 @@ class _Building:
         config = self.config.generate
         if not config.count and not config.rationales:  # then no teacher is looked for, which may be a download
             return Made(statement="Nothing was to be written.")
+        if "logits" in needs_in_training(self.config):
+            from prompt2model.stages.train import check_fits  # torch and transformers take seconds to import
+
+            check_fits(self.config.train, found.base, self.teacher)
         given = dict(self._looked_at)
         file = self.config.split.test_data if "test" in given else ""
         test = read_rows(file, task, RetrieveConfig()).examples if file else ()

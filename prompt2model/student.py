@@ -5,6 +5,7 @@ import logging
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -135,26 +136,47 @@ def load(folder: Path, *, precision: str = "auto") -> tuple[Any, Codec]:
 
     Raises WeightsError when the folder holds no model that transformers can load without remote code or pickle.
     """
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        _check_it_writes(config, folder)
+    with _translated(folder):
+        config = _config(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         family = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         with progress.quiet():
             model = family.from_pretrained(
                 folder, dtype=dtype_of(precision), trust_remote_code=False, use_safetensors=True
             )
+    ends = model.generation_config.eos_token_id
+    ends = ends if isinstance(ends, list) else [ends] if ends is not None else []
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every length: 40 ms for each token, on an H100
+    return model.to(device()).eval(), _codec(config, tokenizer, ends)
+
+
+def load_codec(folder: Path) -> Codec:
+    """The codec without the model: to see in a moment whether the model will do. Raises WeightsError as `load` does."""
+    with _translated(folder):
+        return _codec(_config(folder), AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
+
+
+@contextmanager
+def _translated(folder: Path) -> Iterator[None]:
+    """What transformers says of a folder that it cannot read, as our error."""
+    try:
+        yield
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise WeightsError(
             f"{folder} cannot be loaded: {(str(error).splitlines() or [type(error).__name__])[0]}",
             hint="It must be a transformers model with safetensors weights and a tokenizer.",
         ) from error
+
+
+def _config(folder: Path) -> Any:
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    _check_it_writes(config, folder)
+    return config
+
+
+def _codec(config: Any, tokenizer: Any, ends: Iterable[int] = ()) -> Codec:
     architecture: Architecture = "encoder-decoder" if config.is_encoder_decoder else "decoder"
-    start = getattr(config, "decoder_start_token_id", None) or 0
-    ends = model.generation_config.eos_token_id
-    ends = ends if isinstance(ends, list) else [ends] if ends is not None else []
-    torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every length: 40 ms for each token, on an H100
-    return model.to(device()).eval(), Codec(tokenizer, architecture, start_token=start, ends=ends)
+    return Codec(tokenizer, architecture, start_token=getattr(config, "decoder_start_token_id", None) or 0, ends=ends)
 
 
 def _check_it_writes(config: Any, folder: Path) -> None:

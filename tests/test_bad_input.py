@@ -171,6 +171,14 @@ def test_a_base_that_is_no_model(build, tmp_path):
     check(build(TASK, "--base", tmp_path / "empty"), "no config.json")
 
 
+def test_a_white_box_teacher_with_other_tokens_is_told_before_anything_is_written(
+    build, tmp_path, tiny_encoder_decoder
+):
+    more = ("--method", "word_kd", "--teacher", f"transformers:{tiny_encoder_decoder}", "--count", "4")
+    check(build(TASK, *more), "has another tokenizer", "Take a teacher of the same family")
+    assert not (tmp_path / "run" / "generate.json").exists()
+
+
 @pytest.mark.parametrize("content", ["epochs == 2", "[train\n", "\x00"])
 def test_a_settings_file_that_is_no_toml(build, tmp_path, content):
     (tmp_path / "run.toml").write_text(content)

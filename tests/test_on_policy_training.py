@@ -15,7 +15,7 @@ from prompt2model.config import TrainConfig
 from prompt2model.errors import ConfigError
 from prompt2model.records import Example, Splits, Student
 from prompt2model.stages.train import train
-from prompt2model.student import open_model
+from prompt2model.student import load, open_model, save
 
 SHORT = {"max_new_tokens": 6}
 MINILLM = {**SHORT, "warm_up_epochs": 0, "rollout_steps": 2, "passes": 2, "whiten": True}
@@ -95,9 +95,24 @@ def test_a_killed_training_goes_on_with_its_answers_bit_for_bit(pair, tmp_path, 
     assert all(torch.equal(tensor, files[1][name]) for name, tensor in files[0].items())
 
 
-def test_a_teacher_with_another_tokenizer_is_refused(pairs, tmp_path):
+def test_a_teacher_with_another_tokenizer_is_refused_before_the_first_phase(pairs, tmp_path):
     with pytest.raises(ConfigError, match="another tokenizer"):
-        run((pairs["decoder"][0], pairs["encoder-decoder"][1]), tmp_path, "reverse_kl")
+        run((pairs["decoder"][0], pairs["encoder-decoder"][1]), tmp_path, "reverse_kl", options={"warm_up_epochs": 1})
+    assert not (tmp_path / "warm-up").exists()
+
+
+@pytest.mark.parametrize("method", ["jsd", "reverse_kl"])
+def test_a_student_learns_to_end_as_its_teacher_does(pairs, tmp_path, method):
+    """As a base model and the one that was tuned to chat, whose tokens are the same."""
+    student, teacher = (Path(folder) for folder in pairs["decoder"])
+    model, codec = load(teacher)
+    codec.end_with(codec.tokenizer.convert_tokens_to_ids("z"))
+    save(model, codec, tmp_path / "teacher")
+    assert load(student)[1].end != codec.end
+    found = run((str(student), str(tmp_path / "teacher")), tmp_path / "student", method, epochs=1)
+    learned = load(found.folder)[1]
+    assert learned.end == codec.end
+    assert learned.completion("a")[-1] == codec.end
 
 
 @pytest.mark.slow

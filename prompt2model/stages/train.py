@@ -23,7 +23,7 @@ from prompt2model.layers import save_every
 from prompt2model.method_choice import choose_method
 from prompt2model.methods import check_suits, open_method, without_white_box
 from prompt2model.records import Checkpoint, Splits, Student, TaskSpec
-from prompt2model.student import LocalModel, adapt, dtype_of, fingerprint, load, merge, save
+from prompt2model.student import LocalModel, adapt, dtype_of, fingerprint, load, load_codec, merge, save
 from prompt2model.student_prompt import set_student_prompt
 from prompt2model.supply import Supply
 from prompt2model.teacher import Teacher, check_abilities
@@ -63,6 +63,7 @@ def train(
         raise DataError("There are no rows to train on.", hint="Raise generate.count, or give rows with --data.")
     accelerator = _accelerator()
     begin = partial(train, task, splits, base, seed=seed, teacher=teacher, save_every_seconds=save_every_seconds)
+    check_fits(config, base, teacher)
     given = (task, splits.train, splits.validation, config, contents(config), options, seed)
     start = _warmed_up(method, options, config, begin, folder / "warm-up", (*given, base, _identity(teacher)))
     weights = start or _initial(base, config.init, folder / "init")
@@ -72,7 +73,8 @@ def train(
     precision = kept[1]["precision"] if kept else _same(str(dtype_of(config.precision)).removeprefix("torch."))
     model, codec = load(weights, precision=precision)
     course = Course(task, codec, options, config.max_length, white_box(teacher), teacher, seed)
-    _check_fits(method, course, config.method, base)
+    if "logits" in method.needs(options):
+        codec.end_with(course.white_box.codec.end)
     set_student_prompt(codec)
     prepared = method.prepare(splits.train, course) if hasattr(method, "prepare") else Prepared(splits.train)
     lessons = _lessons(method, prepared, course, config.method)
@@ -139,15 +141,20 @@ def _initial(base: str, init: str, folder: Path) -> Path:
     return folder
 
 
-def _check_fits(method: Any, course: Course, name: str, base: str) -> None:
-    architecture = course.codec.architecture
-    if architecture not in method.ARCHITECTURES:
+def check_fits(config: TrainConfig, base: str, teacher: Teacher | None) -> None:
+    """Raises ConfigError when the method cannot train the base, or compares tokens that base and teacher do not share.
+
+    Of the base the tokenizer alone is read: it is said before anything is written or trained.
+    """
+    method, options = open_method(config.method, config.options)
+    codec = load_codec(fetch(base))
+    if codec.architecture not in method.ARCHITECTURES:
         raise ConfigError(
-            f"The method {name} cannot train {base}: its architecture is {architecture}.",
+            f"The method {config.method} cannot train {base}: its architecture is {codec.architecture}.",
             hint=f"It trains {' and '.join(method.ARCHITECTURES)} models: choose another --base or --method.",
         )
-    if "logits" in method.needs(course.options):
-        check_same_tokenizer(course.codec, course.white_box, name, without_white_box())
+    if "logits" in method.needs(options):
+        check_same_tokenizer(codec, white_box(teacher), config.method, without_white_box())
 
 
 def _lessons(method: Any, prepared: Prepared, course: Course, name: str) -> list[Lesson]:
