@@ -13,6 +13,8 @@ from torch.nn import functional
 
 CHUNK_TOKENS = 1024
 """Tokens whose logits exist at the same time: a float32 chunk of a vocabulary of 49,152 takes 200 MB."""
+RULED_OUT = -1e30
+"""The log-probability of what cannot be, in float32: 0 · ∞ would be no number."""
 
 
 class Ending(NamedTuple):
@@ -71,7 +73,8 @@ def top_k_forward_kl(student: Tensor, ids: Tensor, log_p: Tensor, temperature: f
     """
     scaled = student.float() / temperature
     whole = scaled.logsumexp(-1, keepdim=True)  # (N, 1)
-    known = (log_p.exp() * (log_p - (scaled.gather(-1, ids.long()) - whole))).sum(-1)
+    log_p = log_p.clamp(min=RULED_OUT)
+    known = _kl(log_p, scaled.gather(-1, ids.long()) - whole)
     if ids.shape[-1] == student.shape[-1]:
         return temperature**2 * known
     rest = (1.0 - log_p.exp().sum(-1)).clamp(min=0.0)  # (N,), the tail's probability
@@ -159,8 +162,8 @@ class _Chunked(torch.autograd.Function):
 
 
 def _log_softmax(logits: Tensor, temperature: float) -> Tensor:
-    """In float32, and finite where a token is ruled out: 0 · ∞ would be no number, in the value or in the gradient."""
-    return functional.log_softmax(logits.float() / temperature, -1).clamp(min=-1e30)
+    """In float32, and finite where a token is ruled out, so that value and gradient are numbers."""
+    return functional.log_softmax(logits.float() / temperature, -1).clamp(min=RULED_OUT)
 
 
 def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:

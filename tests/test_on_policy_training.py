@@ -13,6 +13,7 @@ from train_here import TASK, films
 from prompt2model import store
 from prompt2model.config import TrainConfig
 from prompt2model.errors import ConfigError
+from prompt2model.methods import reverse_kl
 from prompt2model.records import Example, Splits, Student
 from prompt2model.stages.train import train
 from prompt2model.student import load, open_model, save
@@ -79,6 +80,13 @@ def test_the_first_phase_is_a_plainly_fine_tuned_student(pair, tmp_path):
     student = run(pair, tmp_path, "reverse_kl", options={"warm_up_epochs": 1})
     first = store.read(tmp_path / "warm-up", "train", Student)
     assert (first.method, student.method) == ("seqkd", "reverse_kl")
+
+
+@pytest.mark.parametrize("asked", [0.0, 0.25])
+def test_the_first_phase_has_a_learning_rate_of_its_own(asked):
+    options = reverse_kl.Options(warm_up_learning_rate=asked)
+    config = TrainConfig(method="reverse_kl", learning_rate=5e-6).model_copy(update=reverse_kl.warm_up(options))
+    assert (config.method, config.learning_rate) == ("seqkd", asked)
 
 
 @pytest.mark.parametrize(("method", "saves"), [("reverse_kl", 1), ("reverse_kl", 3), ("reverse_kl", 6), ("jsd", 2)])

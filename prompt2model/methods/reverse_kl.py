@@ -50,6 +50,9 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     warm_up_epochs: float = Field(3.0, ge=0, description="Epochs of plain fine-tuning first; 0 starts from the base.")
+    warm_up_learning_rate: float = Field(
+        0.0, ge=0, description="Of that fine-tuning; 0: the usual one, ten times the usual one of what follows."
+    )
     teacher_share: float = Field(0.2, ge=0, lt=1, description="The teacher's share in drawing each token; 0 is faster.")
     single_step: bool = Field(True, description="Sum a token's own reward over the whole vocabulary, not by sampling.")
     long_term: bool = Field(True, description="Credit a token with what comes after it.")
@@ -94,7 +97,8 @@ def rows(examples: Sequence[Example], course: Course) -> list[Lesson]:
 
 def warm_up(options: Options) -> dict[str, Any]:
     """Phase 1: the best fine-tuned student by validation loss."""
-    return plainly(options.warm_up_epochs)
+    first = plainly(options.warm_up_epochs)
+    return {**first, "learning_rate": options.warm_up_learning_rate} if first else {}
 
 
 def block(options: Options) -> Block:
