@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Iterable
+from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 BETAS = (0.9, 0.98)
 """The second moment forgets within about 50 steps, which suits fine-tunings of a few hundred."""
@@ -14,32 +16,78 @@ class MasterAdamW:
     """AdamW (Loshchilov & Hutter, 2019, https://arxiv.org/abs/1711.05101) that keeps a float32 copy of other weights.
 
     An update is often smaller than the spacing of bfloat16 numbers, which would round it away. float32 weights are
-    their own masters. `accumulate` after each backward pass, `step` once for all of them.
+    their own masters. `accumulate` after each backward pass, or `accumulate_at_once` beforehand; `step` once for all.
     """
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self.masters = [p if p.dtype == torch.float32 else p.detach().float() for p in self.parameters]
         self.adamw = torch.optim.AdamW(self.masters, betas=BETAS, weight_decay=0.0, fused=True)
+        self.sums: dict[int, Tensor] = {}
+        """Memory for the masters' gradients, by their places: new memory for each step would cost a tenth of it."""
 
     def accumulate(self) -> None:
         """Add the gradients of the last backward pass to the masters', in float32."""
-        for parameter, master in zip(self.parameters, self.masters, strict=True):
-            if parameter is master or parameter.grad is None:
-                continue
-            gradient = parameter.grad.float()
-            master.grad = gradient if master.grad is None else master.grad.add_(gradient)
-            parameter.grad = None
+        for place in range(len(self.parameters)):
+            self._accumulate(place)
+
+    def accumulate_at_once(self, embedding: nn.Module) -> None:
+        """From now on add each gradient as soon as a backward pass has it: it is in the cache then, and soon gone.
+
+        What reaches the embedding is added to the rows that were read. Else each pass would write a gradient of the
+        whole vocabulary, nearly all zeros, and add it to that of a head with the same weights.
+        """
+        for place, parameter in enumerate(self.parameters):
+            if parameter is not self.masters[place]:
+                hook: Any = parameter.register_post_accumulate_grad_hook
+                hook(lambda _, place=place: self._accumulate(place))
+            if parameter is getattr(embedding, "weight", None) and type(embedding) is nn.Embedding:
+                embedding.register_forward_hook(partial(self._watch_rows, place))
+
+    def _watch_rows(self, place: int, embedding: nn.Embedding, given: tuple[Tensor, ...], read: Tensor) -> Tensor:
+        """What was read, as the beginning of a graph of its own."""
+        if not read.requires_grad:
+            return read
+        beginning = read.detach().requires_grad_()
+        learned = given[0] != (-1 if embedding.padding_idx is None else embedding.padding_idx)
+        hook: Any = beginning.register_hook  # torch gives it no types
+        hook(lambda gradient: self._add_rows(place, given[0][learned], gradient[learned]))
+        return beginning
+
+    @torch.no_grad()
+    def _add_rows(self, place: int, rows: Tensor, gradient: Tensor) -> None:
+        master = self.masters[place]
+        if master.grad is None:
+            master.grad = self._sum(place).zero_()
+        master.grad.index_add_(0, rows, gradient.float())
+
+    @torch.no_grad()
+    def _accumulate(self, place: int) -> None:
+        parameter, master = self.parameters[place], self.masters[place]
+        if parameter is master or parameter.grad is None:
+            return
+        master.grad = (
+            self._sum(place).copy_(parameter.grad) if master.grad is None else master.grad.add_(parameter.grad)
+        )
+        parameter.grad = None
+
+    def _sum(self, place: int) -> Tensor:
+        if place not in self.sums:
+            self.sums[place] = torch.empty_like(self.masters[place])
+        return self.sums[place]
 
     def step(self, learning_rate: float, max_norm: float = 1.0) -> float:
         """One update with the accumulated gradients, clipped; returns their norm before clipping.
 
         Gradients that are not finite change nothing: whoever asked sees it by the norm.
         """
-        norm = float(torch.nn.utils.clip_grad_norm_(self.masters, max_norm))
+        gradients = [master.grad for master in self.masters if master.grad is not None]
+        norm = float(nn.utils.get_total_norm(gradients))
         if not math.isfinite(norm):
             self.clear()
             return norm
+        if norm > max_norm:
+            nn.utils.clip_grads_with_norm_(self.masters, max_norm, torch.tensor(norm))
         for group in self.adamw.param_groups:
             group["lr"] = learning_rate
         self.adamw.step()

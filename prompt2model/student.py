@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from prompt2model import progress, weights
+from prompt2model.attention import use_attention
 from prompt2model.batches import Codec
 from prompt2model.beams import search
 from prompt2model.decoding import Writing, likelihoods, write
@@ -147,7 +148,9 @@ def load(folder: Path, *, precision: str = "auto") -> tuple[Any, Codec]:
     ends = model.generation_config.eos_token_id
     ends = ends if isinstance(ends, list) else [ends] if ends is not None else []
     torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every length: 40 ms for each token, on an H100
-    return model.to(device()).eval(), _codec(config, tokenizer, ends)
+    model = model.to(device()).eval()
+    use_attention(model)
+    return model, _codec(config, tokenizer, ends)
 
 
 def load_codec(folder: Path) -> Codec:

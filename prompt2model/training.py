@@ -77,6 +77,9 @@ class Loop:
         self.folder, self.unfinished, self.best = folder, folder / "unfinished", folder / "best"
         self.wrapped, self.model = accelerator.prepare(model), model
         self.optimiser = MasterAdamW(model.parameters())
+        self.is_alone = accelerator.num_processes == 1
+        if self.is_alone:  # several exchange first what has added up in the model's own gradients
+            self.optimiser.accumulate_at_once(model.get_input_embeddings())
         self.micro = MicroBatches(model)
         self.state = State()
         self.kept = kept
@@ -134,7 +137,6 @@ class Loop:
     def _forward_backward(self, rows: list[Row]) -> float | None:
         """This process's part of the step's loss; None when memory ran out, and smaller micro-batches are due."""
         torch.manual_seed(self.plan.seed * 1_000_003 + self.state.step)  # dropout repeats itself when taken up
-        is_alone = self.accelerator.num_processes == 1
         loss_sum, parts = 0.0, list(self.micro.split(rows))
         for part in parts:
             is_last = part is parts[-1]
@@ -146,13 +148,13 @@ class Loop:
             except RuntimeError as error:
                 if not ran_out(error):
                     raise
-                if is_alone and self.micro.shrink():
+                if self.is_alone and self.micro.shrink():
                     return None
                 raise RunError(
                     f"Memory ran out at step {self.state.step + 1}, with {sum(map(len, part))} tokens at a time.",
                     hint="Shorter rows (train.max_length), adapters (train.lora_rank=8) or a smaller base need less.",
                 ) from error
-            if is_alone or is_last:  # processes exchange what has added up in the model's own gradients
+            if not self.is_alone and is_last:
                 self.optimiser.accumulate()
             loss_sum += float(loss.detach())
         return loss_sum

@@ -1,7 +1,10 @@
 """AdamW against torch's own, master weights under bfloat16, and the learning rate."""
 
+from copy import deepcopy
+
 import pytest
 import torch
+from torch import nn
 
 from prompt2model.optimiser import BETAS, MasterAdamW, learning_rate
 
@@ -125,3 +128,44 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_zero():
 def test_a_handful_of_steps_all_learn(steps):
     assert all(0 < learning_rate(step, steps, 1.0) <= 1.0 for step in range(steps))
     assert learning_rate(0, steps, 1.0) == 1.0
+
+
+class Tied(nn.Module):
+    """Tokens are read and written with the same weights; one of them is padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.read, self.between, self.written = nn.Embedding(11, 4, padding_idx=3), nn.Linear(4, 4), nn.Linear(4, 11)
+        self.written.weight = self.read.weight
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.written(self.between(self.read(ids)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_that_are_added_at_once_are_those_of_autograd(dtype):
+    model = Tied().to(dtype)
+    plain = deepcopy(model)
+    optimiser = MasterAdamW(model.parameters())
+    optimiser.accumulate_at_once(model.read)
+    for ids in (torch.tensor([[1, 2, 3], [5, 5, 5]]), torch.tensor([[1, 9, 10]])):
+        for one in (model, plain):
+            one(ids).float().square().sum().backward()
+    exact = dtype == torch.float32
+    for master, parameter in zip(optimiser.masters, plain.parameters(), strict=True):
+        torch.testing.assert_close(
+            master.grad, parameter.grad.float(), rtol=1e-5 if exact else 3e-2, atol=1e-5 if exact else 3e-2
+        )
+    assert exact or all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_second_step_begins_with_no_gradient_of_the_first():
+    model = Tied().bfloat16()
+    optimiser = MasterAdamW(model.parameters())
+    optimiser.accumulate_at_once(model.read)
+    norms = []
+    for _ in range(2):
+        model(torch.tensor([[1, 2, 4]])).float().square().sum().backward()
+        norms.append(optimiser.step(0.0))
+    assert norms[0] == norms[1] > 0

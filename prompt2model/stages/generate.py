@@ -233,8 +233,15 @@ def _explained(rows: Sequence[Example], harvest: _Harvest, teacher: Teacher, see
     config = harvest.config
     if not config.rationales or not rows:
         return Explained(list(rows))
-    how = {"traces": config.rationales, "keep": config.right_rationales, "max_tokens": config.max_tokens}
-    explained = add_rationales(rows, harvest.task, teacher, seed=seed, **how)
+    explained = add_rationales(
+        rows,
+        harvest.task,
+        teacher,
+        traces=config.rationales,
+        keep=config.right_rationales,
+        max_tokens=config.max_tokens,
+        seed=seed,
+    )
     found = sum(row.rationale is not None for row in explained.rows)
     logger.info("%d rationales for %d rows; %d traces were dropped.", found, len(rows), explained.dropped.total())
     return explained

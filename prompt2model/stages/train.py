@@ -153,8 +153,8 @@ def check_fits(config: TrainConfig, base: str, teacher: Teacher | None) -> None:
             f"The method {config.method} cannot train {base}: its architecture is {codec.architecture}.",
             hint=f"It trains {' and '.join(method.ARCHITECTURES)} models: choose another --base or --method.",
         )
-    if "logits" in method.needs(options):
-        check_same_tokenizer(codec, white_box(teacher), config.method, without_white_box())
+    if "logits" in method.needs(options) and (local := white_box(teacher)):
+        check_same_tokenizer(codec, local, config.method, without_white_box())
 
 
 def _lessons(method: Any, prepared: Prepared, course: Course, name: str) -> list[Lesson]:
