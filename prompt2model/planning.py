@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 from urllib.parse import urlsplit
 
 from prompt2model import weights
@@ -11,7 +11,7 @@ from prompt2model.answers import most_tokens
 from prompt2model.catalogue import builtin_models
 from prompt2model.config import Config
 from prompt2model.ledger import BATCH, price, price_line
-from prompt2model.methods import all_epochs, check_suits, open_method
+from prompt2model.methods import check_suits, open_method, trainings
 from prompt2model.pace import waits
 from prompt2model.pipeline import measures_teacher, read_back
 from prompt2model.questions import answer_request, question
@@ -23,6 +23,7 @@ from prompt2model.rehearsal import (
     imagine,
     mean_tokens,
     rehearse_rationales,
+    rehearse_training,
     rehearse_writing,
     work,
 )
@@ -134,12 +135,14 @@ def plan(text: str, config: Config, folder: Path, *, asks_hub: bool = True) -> P
     )
 
 
-def plan_measuring(task: TaskSpec, found: Found, splits: Splits, config: Config) -> Step:
-    """What measuring a trained student once more would take."""
+def plan_again(
+    stage: Literal["train", "evaluate"], task: TaskSpec, found: Found, splits: Splits, config: Config
+) -> Step:
+    """What training a student on a run's rows once more, or measuring it, would take."""
     kept: dict[str, Record] = {"parse": task, "retrieve": found, "split": splits}
-    return _Planning(
-        "", config, Path(), imagine(choose_teacher(config.teacher)[0], config.teacher_options), kept
-    ).evaluating()
+    teacher = imagine(choose_teacher(config.teacher)[0], config.teacher_options)
+    planning = _Planning("", config, Path(), teacher, kept)
+    return planning.training() if stage == "train" else planning.evaluating()
 
 
 def is_paid(teacher: str) -> bool:
@@ -246,13 +249,14 @@ class _Planning:
 
     def training(self) -> Step:
         (rows, held_out, _), config = self.sides, self.config.train
-        epochs = all_epochs(config)
+        epochs = sum(one.epochs for one in trainings(config))
         tokens = round(rows * epochs * self.row_tokens)
         checked = round(held_out * epochs * config.validations_per_epoch * self.row_tokens)
         size, speed = parameters(self.found.base), measure()
         seconds = LOADING_SECONDS + tokens / speed.learning(size) + checked / speed.reading(size)
         how = f"LoRA of rank {config.lora_rank}" if config.lora_rank else "all weights"
-        return self._step("train", f"{config.method}, {epochs:g} epochs, {how}", tokens, seconds)
+        asked = rehearse_training(self.task, rows, held_out, self.row_tokens, config, self.teacher)
+        return self._taught("train", f"{config.method}, {epochs:g} epochs, {how}", asked, tokens, seconds)
 
     def evaluating(self) -> Step:
         config, base = self.config.evaluate, self.found.base
@@ -263,11 +267,9 @@ class _Planning:
         is_another = self.teacher.name not in (base, f"transformers:{base}")
         teaches = measures_teacher(self.config) and is_another
         who = "student, base and teacher" if teaches else "student and base"
-        step = self._taught("evaluate", f"{who} on {rows} rows", by_teacher if teaches else Work())
-        if step.is_kept:
-            return step
-        tokens = step.tokens + round(by_base.tokens_in + by_base.tokens_out) + rows * self.row_tokens
-        return step.model_copy(update={"tokens": tokens, "minutes": step.minutes + seconds / 60})
+        tokens = by_base.tokens_in + by_base.tokens_out + rows * self.row_tokens
+        asked = by_teacher if teaches else Work()
+        return self._taught("evaluate", f"{who} on {rows} rows", asked, tokens, seconds)
 
     def exporting(self) -> Step:
         return self._step("export", f"writes {', '.join(self.config.export.formats)} to {self.folder / 'model'}")
@@ -291,15 +293,10 @@ class _Planning:
             return Step(stage=stage, does="read back: nothing has changed", is_kept=True)
         return Step(stage=stage, does=does, tokens=round(tokens), minutes=seconds / 60)
 
-    def _taught(self, stage: str, does: str, needed: Work) -> Step:
-        """A step in which the teacher does the work."""
-        tokens, seconds = needed.tokens_in + needed.tokens_out, 0.0
-        if self.teacher.name.startswith("transformers:") and needed.requests:
-            seconds = LOADING_SECONDS + self._local_seconds(self.teacher.name.partition(":")[2], needed)
-        elif not (self.teacher.is_local or self._is_batched):
-            seconds = REQUEST_SECONDS * waits(needed.requests, self._most_at_once)
-            seconds = max(seconds, 60 * needed.requests / self._per_minute) if self._per_minute else seconds
-        step = self._step(stage, does, tokens, seconds)
+    def _taught(self, stage: str, does: str, needed: Work, tokens: float = 0, seconds: float = 0) -> Step:
+        """A step in which the teacher does the work, beside what other models do with so many tokens."""
+        tokens += needed.tokens_in + needed.tokens_out
+        step = self._step(stage, does, tokens, seconds + self._teacher_seconds(needed))
         if step.is_kept:
             return step
         return step.model_copy(
@@ -310,6 +307,14 @@ class _Planning:
                 "most_usd": needed.most_usd,
             }
         )
+
+    def _teacher_seconds(self, needed: Work) -> float:
+        if self.teacher.name.startswith("transformers:") and needed.requests:
+            return LOADING_SECONDS + self._local_seconds(self.teacher.name.partition(":")[2], needed)
+        if self.teacher.is_local or self._is_batched:
+            return 0.0
+        seconds = REQUEST_SECONDS * waits(needed.requests, self._most_at_once)
+        return max(seconds, 60 * needed.requests / self._per_minute) if self._per_minute else seconds
 
     @property
     def assumed(self) -> str:

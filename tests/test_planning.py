@@ -105,6 +105,31 @@ def test_thinking_aloud_has_its_price(tiny_decoder: Path, monkeypatch: pytest.Mo
     assert told.usd > plain.usd
 
 
+SERVER = {"train__method": "word_kd", "train__options": {"source": "server"}, "teacher_options__logprobs": True}
+
+
+@pytest.mark.parametrize(
+    ("flags", "requests"),
+    [
+        ({"train__options": {"answers": "given"}}, 0),
+        ({"train__options": {"answers": "teacher"}}, 28),
+        ({"train__options": {"answers": "teacher", "samples": 3, "temperature": 1.0, "best_of": "given"}}, 84),
+        ({"train__method": "context"}, 28),
+        ({"train__method": "context", "train__options": {"contexts": ["A.", "B."], "order": "sequential"}}, 56),
+        (SERVER, 28 + 6),
+    ],
+)
+def test_what_a_method_asks_the_teacher_has_its_price(
+    tiny_decoder: Path, monkeypatch: pytest.MonkeyPatch, flags: dict[str, object], requests: int
+):
+    """Of 40 rows 28 are learned from and 6 are chosen by; a server is asked about those too."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    told = planned(tiny_decoder, "openai:gpt-4.1", "Rewrite it.", **{"train__method": "seqkd", **flags})
+    training = step(told, "train")
+    assert (training.requests, training.most_requests) == (requests, requests)
+    assert bool(requests) == (0 < training.usd < training.most_usd)
+
+
 def test_a_longer_description_costs_more(tiny_decoder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
     short = planned(tiny_decoder, "openai:gpt-5-mini")
