@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Literal, cast
 from urllib.parse import urlsplit
 
-from prompt2model import weights
 from prompt2model.answers import most_tokens
-from prompt2model.catalogue import builtin_models
 from prompt2model.config import Config
 from prompt2model.ledger import BATCH, price, price_line
 from prompt2model.methods import check_suits, open_method, trainings
@@ -28,7 +26,7 @@ from prompt2model.rehearsal import (
     work,
 )
 from prompt2model.rows import is_on_hub, read_rows
-from prompt2model.speed import measure
+from prompt2model.speed import measure, parameters
 from prompt2model.stages.generate import round_size
 from prompt2model.stages.parse import parse
 from prompt2model.stages.retrieve import CARD_TOKENS, retrieve
@@ -41,8 +39,7 @@ REQUEST_SECONDS = 2.0
 """For one request to a server, however many it has at once."""
 LOADING_SECONDS = 8.0
 """For reading a model and making it ready, each time a stage needs one."""
-USUAL_PARAMETERS = 150_000_000
-"""Of a model that no card and no folder tells of."""
+IN_PROCESS = ("transformers", "vllm")
 AT_HOME = ("127.0.0.1", "localhost", "::1")
 
 
@@ -58,6 +55,8 @@ class Step(Record):
     most_requests: int = 0
     tokens: int = 0
     """Read, written or learned from, by whichever model."""
+    teacher_tokens: int = 0
+    """Those among them that the teacher reads or writes."""
     minutes: float = 0.0
     usd: float = 0.0
     most_usd: float = 0.0
@@ -151,15 +150,6 @@ def is_paid(teacher: str) -> bool:
     if known is not None:
         return bool(known.input or known.output)
     return urlsplit(teacher).hostname not in AT_HOME
-
-
-def parameters(model: str) -> int:
-    """How many the model has: by its card, or by its weights on disk at two bytes each."""
-    for card in builtin_models():
-        if card.id == model and card.parameters:
-            return card.parameters
-    files = list(Path(model).expanduser().glob("*.safetensors")) if weights.at_hand(model) else []
-    return sum(file.stat().st_size for file in files) // 2 or USUAL_PARAMETERS
 
 
 @dataclass(frozen=True)
@@ -295,12 +285,12 @@ class _Planning:
 
     def _taught(self, stage: str, does: str, needed: Work, tokens: float = 0, seconds: float = 0) -> Step:
         """A step in which the teacher does the work, beside what other models do with so many tokens."""
-        tokens += needed.tokens_in + needed.tokens_out
-        step = self._step(stage, does, tokens, seconds + self._teacher_seconds(needed))
+        step = self._step(stage, does, tokens + needed.tokens, seconds + self._teacher_seconds(needed))
         if step.is_kept:
             return step
         return step.model_copy(
             update={
+                "teacher_tokens": round(needed.tokens),
                 "requests": round(needed.requests),
                 "most_requests": round(needed.most_requests),
                 "usd": needed.usd,
@@ -309,30 +299,35 @@ class _Planning:
         )
 
     def _teacher_seconds(self, needed: Work) -> float:
-        if self.teacher.name.startswith("transformers:") and needed.requests:
-            return LOADING_SECONDS + self._local_seconds(self.teacher.name.partition(":")[2], needed)
+        kind, _, model = self.teacher.name.partition(":")
+        if kind in IN_PROCESS and needed.requests:
+            return LOADING_SECONDS + self._local_seconds(model, needed)
         if self.teacher.is_local or self._is_batched:
             return 0.0
-        seconds = REQUEST_SECONDS * waits(needed.requests, self._most_at_once)
-        return max(seconds, 60 * needed.requests / self._per_minute) if self._per_minute else seconds
+        amounts = {"requests": needed.requests, "tokens": needed.tokens}
+        at_these_rates = [60 * amounts[what] / rate for what, rate in self._per_minute.items()]
+        return max([REQUEST_SECONDS * waits(needed.requests, self._most_at_once), *at_these_rates])
 
     @property
     def assumed(self) -> str:
-        """What is reckoned with where a server teaches."""
+        """What is reckoned with where a server or vLLM teaches."""
         if self.teacher.is_local:
-            return ""
+            is_faster = self.teacher.name.startswith("vllm:")
+            return "vLLM is reckoned with as if it were transformers, and is faster" if is_faster else ""
         if self._is_batched:
             return "a batch takes up to a day, which is not counted"
-        rate = f", {self._per_minute:g} a minute" if self._per_minute else ""
-        return f"a request takes {REQUEST_SECONDS:g} seconds, up to {self._most_at_once} at once{rate}"
+        rates = [f", {rate:g} {what} a minute" for what, rate in self._per_minute.items()]
+        return f"a request takes {REQUEST_SECONDS:g} seconds, up to {self._most_at_once} at once{''.join(rates)}"
 
     @property
     def _is_batched(self) -> bool:
         return self.teacher.name.endswith(BATCH)
 
     @property
-    def _per_minute(self) -> float:
-        return float(self.config.teacher_options.get("requests_per_minute", 0.0))
+    def _per_minute(self) -> dict[str, float]:
+        """The rates that were set."""
+        rates = {what: self.config.teacher_options.get(f"{what}_per_minute", 0) for what in ("requests", "tokens")}
+        return {what: float(rate) for what, rate in rates.items() if rate}
 
     @property
     def _most_at_once(self) -> int:

@@ -102,6 +102,10 @@ class Work:
     usd: float = 0.0
     most_usd: float = 0.0
 
+    @property
+    def tokens(self) -> float:
+        return self.tokens_in + self.tokens_out
+
     def __add__(self, other: "Work") -> "Work":
         return Work(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
 

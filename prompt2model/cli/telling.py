@@ -1,11 +1,12 @@
 """What commands tell while they work, and at the end."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prompt2model import accounts, pipeline, report, show
+from prompt2model import accounts, pipeline, report, show, spending
 from prompt2model.cli.screen import Screen
 from prompt2model.records import Record, Report
 
@@ -38,9 +39,10 @@ def resumable(screen: Screen, where: str) -> Iterator[None]:
 @contextmanager
 def accounting(folder: Path, planned: "Sequence[Step]", screen: Screen) -> Iterator[None]:
     """Says at the end what a paid teacher was asked and has cost, and how far off the plan was."""
-    before = len(accounts.entries(folder))
+    before, began = len(accounts.entries(folder)), time.monotonic()
     yield
-    for line in show.spent_lines(accounts.entries(folder)[before:], planned):
+    minutes = (time.monotonic() - began) / 60
+    for line in spending.spent_lines(accounts.entries(folder)[before:], planned, minutes):
         screen.say(line)
 
 
