@@ -334,6 +334,19 @@ def test_a_classification_is_asked_for_output_first_and_another_task_input_first
     assert asked[ANTONYM].index("<input>") < asked[ANTONYM].index("<output>")
 
 
+def test_whether_it_is_a_classification_is_asked_beside_seeds_of_both_kinds(tmp_path):
+    """The first classification of Self-Instruct's own file is its 149th seed."""
+    kinds = [*SEEDS, *SEEDS, *({**seed, "is_classification": True} for seed in SEEDS)]
+    (tmp_path / "seeds.jsonl").write_text("".join(json.dumps(seed) + "\n" for seed in kinds))
+    teacher = Asked(instructs)
+    run("self_instruct", FOLLOW, teacher, count=8, seeds=str(tmp_path / "seeds.jsonl"))
+    asked = [
+        request.messages[-1].content for request in teacher.asked if "Can the task" in request.messages[-1].content
+    ]
+    assert {text.count("Classification: Yes") for text in asked} == {4}
+    assert {text.count("Classification: No") for text in asked} == {4}
+
+
 def test_a_prompt_shows_six_instructions_by_people_and_two_by_the_teacher(seeds):
     teacher = Asked(instructs)
     run("self_instruct", FOLLOW, teacher, rounds=2, count=8, seeds=seeds)

@@ -122,9 +122,19 @@ def _sifted(instruction: str, round: Round, pool: _Pool) -> str | Dropped:
 
 def _are_classifications(round: Round, pool: _Pool, instructions: Sequence[str]) -> list[bool]:
     """Whether each has a few possible answers, as the teacher says; no, where it says nothing."""
-    shown = [seed for seed in pool.human if seed.is_classification is not None][: round.config.few_shot * 2]
+    shown = _of_both_kinds(round, pool)
     requests = [_kind_request(round, shown, instruction) for instruction in instructions]
     return [_is_yes(reply, request) for request, reply in zip(requests, replies(round.teacher, requests), strict=True)]
+
+
+def _of_both_kinds(round: Round, pool: _Pool) -> list[Seed]:
+    """Seeds that are classifications and seeds that are not, as many of each if there are: the paper shows 12 and 19.
+
+    Of one kind alone a teacher would take every instruction to be of that kind.
+    """
+    kinds = ([seed for seed in pool.human if seed.is_classification is kind] for kind in (True, False))
+    drawn = [seed for kind in kinds for seed in round.rng.sample(kind, min(round.config.few_shot, len(kind)))]
+    return round.rng.sample(drawn, len(drawn))
 
 
 def _kind_request(round: Round, shown: Sequence[Seed], instruction: str) -> Request:
