@@ -325,6 +325,30 @@ def test_new_instructions_get_instances_and_faults_are_counted(seeds):
     ]
 
 
+def test_instances_that_contradict_one_another_are_all_dropped(seeds):
+    pairs = [("hot", "cold"), ("up", "down"), ("hot", "icy"), ("up", "down"), ("", "one poem"), ("", "another poem")]
+    answer = "".join(f"<input>{given}</input><output>{output}</output>" for given, output in pairs)
+
+    def writes(request: Request) -> str:
+        return answer if "up to 6" in request.messages[-1].content else instructs(request).replace(MOOD, "")
+
+    made = run("self_instruct", FOLLOW, Asked(writes), count=8, seeds=seeds, instances=6)
+    assert [row.output for row in made if isinstance(row, Example)] == ["down", "one poem", "another poem"]
+    reasons = [row.reason for row in made if isinstance(row, Dropped)][-3:]
+    assert reasons == ["same input, another output", "same input, another output", "same instance again"]
+
+
+def test_no_more_instructions_are_asked_for_than_are_wanted_and_instances_are_the_likeliest(seeds):
+    teacher = Asked(instructs)
+    run("self_instruct", FOLLOW, teacher, count=10, seeds=seeds)
+    first, second = (one for one in teacher.asked if "Come up" in one.messages[-1].content)
+    assert "Write 8 new" in first.messages[-1].content
+    assert "Write 2 new" in second.messages[-1].content
+    assert (first.temperature, first.top_p) == (0.7, 0.5)
+    instances = [one for one in teacher.asked if "up to 5" in one.messages[-1].content]
+    assert {(one.temperature, one.seed) for one in instances} == {(0.0, 0)}
+
+
 def test_a_classification_is_asked_for_output_first_and_another_task_input_first(seeds):
     teacher = Asked(instructs)
     run("self_instruct", FOLLOW, teacher, count=8, seeds=seeds)
