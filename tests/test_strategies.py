@@ -16,7 +16,7 @@ from prompt2model.config import GenerateConfig, TrainConfig
 from prompt2model.errors import ConfigError, DataError, RunError
 from prompt2model.ledger import prompt_text
 from prompt2model.recipe import plan
-from prompt2model.records import Dropped, Example, Found, Request, Source, Splits, TaskSpec
+from prompt2model.records import Dropped, Example, Found, Reply, Request, Source, Splits, TaskSpec
 from prompt2model.seeds import read_seeds
 from prompt2model.stages.generate import generate
 from prompt2model.stages.train import train
@@ -203,6 +203,20 @@ def test_the_teacher_names_the_topics_once_and_others_when_they_are_used_up(capl
     assert all(topic in naming[1].messages[-1].content for topic in drawn)
     assert len([row for row in rows if isinstance(row, Example)]) == 9
     assert caplog.text.count("names no more topics") == 1
+
+
+def test_topics_that_cannot_be_had_are_said_and_asked_for_once_a_round(caplog):
+    def fails(request: Request) -> Any:
+        reply = guided(request)
+        return Reply(finish="failed", failure="time-out") if reply.startswith("1. travel") else reply
+
+    teacher = Asked(fails)
+    with caplog.at_level(logging.WARNING):
+        rows = run("topic_guided", MAILS, teacher, rounds=2, count=6, per_request=2)
+    naming = [request for request in teacher.asked if "Name" in request.messages[-1].content and not is_list(request)]
+    assert len(naming) == 2
+    assert caplog.text.count("named none: time-out") == 2
+    assert len([row for row in rows if isinstance(row, Example)]) == 12
 
 
 # explain
