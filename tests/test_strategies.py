@@ -122,7 +122,9 @@ def test_strategies_share_the_rows_by_weight():
         ({"strategies": ("label_first:many",)}, "has no weight above 0"),
         ({"strategies": ("label_first:0",)}, "has no weight above 0"),
         ({"strategies": ("topic_guided",), "options": {"topic_guided": {"topcs": ["a"]}}}, "topcs"),
-        ({"options": {"topic_guided": {}}}, "no strategy 'topic_guided' is used"),
+        ({"options": {"topic_guided": {}}}, "no strategy or filter that is used has options of that name"),
+        ({"options": {"format": {}}}, "no strategy or filter that is used has options of that name"),
+        ({"filters": ("judge",), "options": {"judge": {"least_score": 2}}}, "generate.options.judge: least_score"),
     ],
 )
 def test_a_wrong_share_or_option_is_refused(settings, message):
