@@ -283,6 +283,17 @@ def test_what_is_no_paraphrase_is_dropped(said, reason):
     assert [row.reason for row in rows] == [reason]
 
 
+def test_a_paraphrase_of_something_else_is_dropped_where_that_can_be_told(monkeypatch, caplog):
+    said = ["I was billed the wrong amount.", "The train to Berlin was late."]
+    task = MAILS.model_copy(update={"examples": MAILS.examples[1:]})
+    with caplog.at_level(logging.INFO):
+        assert len([row for row in run("paraphrase", task, Asked(said), count=2) if isinstance(row, Example)]) == 2
+    assert caplog.text.count("No embeddings are at hand") == 1
+    monkeypatch.setenv("PROMPT2MODEL_EMBEDDINGS", str(get_model_path()))
+    kept, dropped = run("paraphrase", task, Asked(said), count=2)
+    assert (kept.input, dropped.reason) == (said[0], "means something else")
+
+
 def test_the_answer_to_a_paraphrased_open_question_is_asked_for_anew():
     teacher = Asked(lambda request: "A fox looked at fruit." if "other words" in prompt_text(request) else "Fruit")
     (row,) = run("paraphrase", TITLES, teacher, count=1)
