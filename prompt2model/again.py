@@ -1,9 +1,12 @@
 """One stage of a run, made again: with other settings, on other rows, or in another format."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from prompt2model import store
+from prompt2model import accounts, store
 from prompt2model.config import Config
 from prompt2model.errors import DataError
 from prompt2model.pipeline import given_to_evaluate, given_to_train, measures_teacher, needs_in_training, stage_key
@@ -36,18 +39,26 @@ def train_again(folder: Path, config: Config) -> Student:
     from prompt2model.stages.train import train  # torch and transformers take seconds to import
 
     run = Run(folder)
-    splits, base = run.splits, run.found.base
-    key = stage_key("train", given_to_train(run.task, splits, base, config))
+    splits, base, key = run.splits, run.found.base, _train_key(run, config)
     if store.is_made(folder, "train", Student, depends_on=key):
         return run.trained
-    teacher = _open(config, folder) if needs_in_training(config) else None
     where = folder / "student"
-    student = train(run.task, splits, base, config.train, folder=where, seed=config.seed, teacher=teacher)
+    with _teacher(config, folder, "train", is_needed=bool(needs_in_training(config))) as teacher:
+        student = train(run.task, splits, base, config.train, folder=where, seed=config.seed, teacher=teacher)
     if is_main_process():
         for stale in ("evaluate.json", "export.json", "report.html"):
             (folder / stale).unlink(missing_ok=True)
         store.once(folder, "train", Student, lambda: student, depends_on=key)
     return student
+
+
+def is_trained(run: Run, config: Config) -> bool:
+    """Whether these settings have made the student that is there."""
+    return store.is_made(run.folder, "train", Student, depends_on=_train_key(run, config))
+
+
+def _train_key(run: Run, config: Config) -> Any:
+    return stage_key("train", given_to_train(run.task, run.splits, run.found.base, config))
 
 
 def evaluate_again(folder: Path, config: Config, test_data: str = "") -> Report:
@@ -56,14 +67,11 @@ def evaluate_again(folder: Path, config: Config, test_data: str = "") -> Report:
     Rows of `test_data` that the student has learned from, or their near twins, are left out and counted.
     """
     run = Run(folder)
-    splits, teacher = run.splits, None
-    if measures_teacher(config):
-        teacher = _open(config, folder)
-    if test_data:
-        splits, note = _measured_on(test_data, run, config)
+    splits, note = _measured_on(test_data, run, config) if test_data else (run.splits, ())
+    with _teacher(config, folder, "evaluate", is_needed=measures_teacher(config)) as teacher:
         measured = evaluate(run.task, splits, run.trained, config.evaluate, teacher=teacher, seed=config.seed)
+    if test_data:
         return measured.model_copy(update={"notes": (*measured.notes, *note)})
-    measured = evaluate(run.task, splits, run.trained, config.evaluate, teacher=teacher, seed=config.seed)
     key = stage_key("evaluate", given_to_evaluate(run.task, splits, run.trained, config))
     (folder / "evaluate.json").unlink(missing_ok=True)
     store.once(folder, "evaluate", Report, lambda: measured, depends_on=key)
@@ -83,9 +91,15 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _open(config: Config, folder: Path) -> Teacher:
-    book = folder / "spent.jsonl"
-    return open_teacher(config.teacher, options=config.teacher_options, budget_usd=config.budget_usd, book=book)
+@contextmanager
+def _teacher(config: Config, folder: Path, stage: str, *, is_needed: bool) -> Iterator[Teacher | None]:
+    """The teacher where it is needed; what it is asked within is noted in the run's ledger."""
+    name, book = config.teacher, folder / "spent.jsonl"
+    opened: list[Teacher] = []
+    if is_needed:
+        opened = [open_teacher(name, options=config.teacher_options, budget_usd=config.budget_usd, book=book)]
+    with accounts.accounted(folder, stage, opened):
+        yield opened[0] if opened else None
 
 
 def _measured_on(test_data: str, run: Run, config: Config) -> tuple[Splits, tuple[str, ...]]:

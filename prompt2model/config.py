@@ -110,7 +110,7 @@ class GenerateConfig(Settings):
         ("auto",), description="Ways to write examples, as NAME or NAME:WEIGHT; auto follows the kind of task."
     )
     options: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="Options of the strategies, by the strategy's name."
+        default_factory=dict, description="Options of the strategies and the filters, by their names."
     )
     filters: Words = Field(
         ("auto",), description="Filters every candidate has to pass, in order; auto follows the teacher."

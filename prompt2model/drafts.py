@@ -37,7 +37,7 @@ MOST_SHOWN = 64
 """Written rows, the first ones, among which those to show are chosen: copies of copies drift off the task."""
 
 USERS_SHOWN = 0.5
-"""How often one of the user's rows stands before them all the same: it keeps the form from drifting away."""
+"""How often one of the user's rows stands before those of a label all the same: so the form does not drift away."""
 
 SUBJECT_LETTERS = 5
 """Letters from which on a word tells what a text is about."""
@@ -58,10 +58,11 @@ def hint(rng: Random) -> str:
 def shown(pool: Sequence[Example], count: int, rng: Random, label: str | None = None) -> list[Example]:
     """Up to `count` rows of the pool, the user's first; with a label, half of them have it and stand last.
 
-    With a label the user's rows are shown until enough others are written, and then mostly the least worn of those.
+    Only the user's rows are shown until enough others are written, and then also, with a label mostly, the least worn
+    of those: LaMini-LM too draws what it shows from all that there is, https://arxiv.org/abs/2304.14402.
     """
     if label is None:
-        return _draw(pool, count, rng)
+        return _draw_least_worn(pool, count, rng, users=ceil(count / 2))
     same = _draw_least_worn([row for row in pool if row.output == label], ceil(count / 2), rng)
     others = _draw_least_worn([row for row in pool if row.output != label], count - len(same), rng)
     return [*others, *same]
@@ -178,8 +179,9 @@ def _draw(rows: Sequence[Example], count: int, rng: Random) -> list[Example]:
     return first + rng.sample(written, min(count - len(first), len(written)))
 
 
-def _draw_least_worn(rows: Sequence[Example], count: int, rng: Random) -> list[Example]:
-    """As `_draw` until enough rows are written; then written ones, each the least worn of a few, and at times a user's.
+def _draw_least_worn(rows: Sequence[Example], count: int, rng: Random, users: int = 0) -> list[Example]:
+    """As `_draw` until enough rows are written; then so many `users` of the user's, or at times one, and written ones,
+    each the least worn of a few.
 
     What is shown in every prompt, and its descendants, pull all that is written towards one subject: of 400 film
     reviews that began with one about jokes, 57 % were about jokes, and 18 % when they were drawn like this.
@@ -187,8 +189,8 @@ def _draw_least_worn(rows: Sequence[Example], count: int, rng: Random) -> list[E
     written = [row for row in rows if not row.is_real][:MOST_SHOWN]
     if len(written) < ENOUGH_WRITTEN:
         return _draw(rows, count, rng)
-    users = [row for row in rows if row.is_real] if rng.random() < USERS_SHOWN else []
-    first = rng.sample(users, min(1, count, len(users)))
+    given, wanted = [row for row in rows if row.is_real], users or int(rng.random() < USERS_SHOWN)
+    first = rng.sample(given, min(wanted, count, len(given)))
     missing = count - len(first)
     rows_with = Counter(word for row in written for word in set(_subject(row)))
     drawn = rng.sample(written, min(missing * CHOSEN_FROM, len(written)))

@@ -1,6 +1,7 @@
 """How hard a server is asked, when it is asked again, and when it is given up."""
 
 import asyncio
+import logging
 import random
 import time
 from collections import Counter
@@ -20,6 +21,8 @@ REFUSALS_FOR_ALL = 3
 LONGEST_PAUSE_SECONDS = 30.0
 GIVE_UP_AFTER = 8
 """So many requests failing in a row mean that the others would fail too."""
+
+logger = logging.getLogger(__name__)
 
 
 class Options(Settings):
@@ -48,11 +51,15 @@ class Options(Settings):
 
 
 class Health:
-    """Whether the server answers at all: counts failures in a row, and spreads a request to slow down to everyone."""
+    """Whether the server answers at all: counts failures in a row, and spreads a request to slow down to everyone.
+
+    What another attempt may mend is counted too, and said once, when all that was asked for is there.
+    """
 
     def __init__(self, name: str, limits: Options) -> None:
         self._name, self._limits = name, limits
         self._in_a_row: Counter[str] = Counter()
+        self._tried_again: Counter[str] = Counter()
         self._has_succeeded, self._under_way, self._refusals = False, 0, 0
         self._heard_at, self._resume_at = time.monotonic(), 0.0
         self._last: Trouble | None = None
@@ -83,12 +90,16 @@ class Health:
         """All requests are done. Raises TeacherError when not one was answered and the server's state is the reason."""
         if self._in_a_row and not self._has_succeeded and self._last and self._last.is_outage:
             raise self._given_up(self._failures())
+        if self._tried_again:
+            reasons = ", ".join(f"{times} × {reason}" for reason, times in self._tried_again.most_common())
+            logger.info("%s did not answer %d attempts: %s.", self._name, self._tried_again.total(), reasons)
 
     def seconds_until_retry(self, trouble: Trouble, attempts: int) -> float:
         """Exponential backoff with full jitter, after what the server asked; 0 when only a parameter is left out."""
         self._last = trouble
         if trouble.refused:
             return 0.0
+        self._tried_again.update([trouble.reason] * trouble.retry)
         self._refusals += bool(trouble.wait_seconds)
         if self._refusals >= REFUSALS_FOR_ALL and trouble.wait_seconds <= self._limits.patience_seconds:
             self._resume_at = max(self._resume_at, time.monotonic() + trouble.wait_seconds)

@@ -3,15 +3,13 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 from urllib.parse import urlsplit
 
-from prompt2model import weights
 from prompt2model.answers import most_tokens
-from prompt2model.catalogue import builtin_models
 from prompt2model.config import Config
 from prompt2model.ledger import BATCH, price, price_line
-from prompt2model.methods import all_epochs, check_suits, open_method
+from prompt2model.methods import check_suits, open_method, trainings
 from prompt2model.pace import waits
 from prompt2model.pipeline import measures_teacher, read_back
 from prompt2model.questions import answer_request, question
@@ -23,11 +21,12 @@ from prompt2model.rehearsal import (
     imagine,
     mean_tokens,
     rehearse_rationales,
+    rehearse_training,
     rehearse_writing,
     work,
 )
 from prompt2model.rows import is_on_hub, read_rows
-from prompt2model.speed import measure
+from prompt2model.speed import measure, parameters
 from prompt2model.stages.generate import round_size
 from prompt2model.stages.parse import parse
 from prompt2model.stages.retrieve import CARD_TOKENS, retrieve
@@ -40,8 +39,7 @@ REQUEST_SECONDS = 2.0
 """For one request to a server, however many it has at once."""
 LOADING_SECONDS = 8.0
 """For reading a model and making it ready, each time a stage needs one."""
-USUAL_PARAMETERS = 150_000_000
-"""Of a model that no card and no folder tells of."""
+IN_PROCESS = ("transformers", "vllm")
 AT_HOME = ("127.0.0.1", "localhost", "::1")
 
 
@@ -57,6 +55,8 @@ class Step(Record):
     most_requests: int = 0
     tokens: int = 0
     """Read, written or learned from, by whichever model."""
+    teacher_tokens: int = 0
+    """Those among them that the teacher reads or writes."""
     minutes: float = 0.0
     usd: float = 0.0
     most_usd: float = 0.0
@@ -134,12 +134,14 @@ def plan(text: str, config: Config, folder: Path, *, asks_hub: bool = True) -> P
     )
 
 
-def plan_measuring(task: TaskSpec, found: Found, splits: Splits, config: Config) -> Step:
-    """What measuring a trained student once more would take."""
+def plan_again(
+    stage: Literal["train", "evaluate"], task: TaskSpec, found: Found, splits: Splits, config: Config
+) -> Step:
+    """What training a student on a run's rows once more, or measuring it, would take."""
     kept: dict[str, Record] = {"parse": task, "retrieve": found, "split": splits}
-    return _Planning(
-        "", config, Path(), imagine(choose_teacher(config.teacher)[0], config.teacher_options), kept
-    ).evaluating()
+    teacher = imagine(choose_teacher(config.teacher)[0], config.teacher_options)
+    planning = _Planning("", config, Path(), teacher, kept)
+    return planning.training() if stage == "train" else planning.evaluating()
 
 
 def is_paid(teacher: str) -> bool:
@@ -148,15 +150,6 @@ def is_paid(teacher: str) -> bool:
     if known is not None:
         return bool(known.input or known.output)
     return urlsplit(teacher).hostname not in AT_HOME
-
-
-def parameters(model: str) -> int:
-    """How many the model has: by its card, or by its weights on disk at two bytes each."""
-    for card in builtin_models():
-        if card.id == model and card.parameters:
-            return card.parameters
-    files = list(Path(model).expanduser().glob("*.safetensors")) if weights.at_hand(model) else []
-    return sum(file.stat().st_size for file in files) // 2 or USUAL_PARAMETERS
 
 
 @dataclass(frozen=True)
@@ -246,13 +239,14 @@ class _Planning:
 
     def training(self) -> Step:
         (rows, held_out, _), config = self.sides, self.config.train
-        epochs = all_epochs(config)
+        epochs = sum(one.epochs for one in trainings(config))
         tokens = round(rows * epochs * self.row_tokens)
         checked = round(held_out * epochs * config.validations_per_epoch * self.row_tokens)
         size, speed = parameters(self.found.base), measure()
         seconds = LOADING_SECONDS + tokens / speed.learning(size) + checked / speed.reading(size)
         how = f"LoRA of rank {config.lora_rank}" if config.lora_rank else "all weights"
-        return self._step("train", f"{config.method}, {epochs:g} epochs, {how}", tokens, seconds)
+        asked = rehearse_training(self.task, rows, held_out, self.row_tokens, config, self.teacher)
+        return self._taught("train", f"{config.method}, {epochs:g} epochs, {how}", asked, tokens, seconds)
 
     def evaluating(self) -> Step:
         config, base = self.config.evaluate, self.found.base
@@ -263,11 +257,9 @@ class _Planning:
         is_another = self.teacher.name not in (base, f"transformers:{base}")
         teaches = measures_teacher(self.config) and is_another
         who = "student, base and teacher" if teaches else "student and base"
-        step = self._taught("evaluate", f"{who} on {rows} rows", by_teacher if teaches else Work())
-        if step.is_kept:
-            return step
-        tokens = step.tokens + round(by_base.tokens_in + by_base.tokens_out) + rows * self.row_tokens
-        return step.model_copy(update={"tokens": tokens, "minutes": step.minutes + seconds / 60})
+        tokens = by_base.tokens_in + by_base.tokens_out + rows * self.row_tokens
+        asked = by_teacher if teaches else Work()
+        return self._taught("evaluate", f"{who} on {rows} rows", asked, tokens, seconds)
 
     def exporting(self) -> Step:
         return self._step("export", f"writes {', '.join(self.config.export.formats)} to {self.folder / 'model'}")
@@ -291,19 +283,14 @@ class _Planning:
             return Step(stage=stage, does="read back: nothing has changed", is_kept=True)
         return Step(stage=stage, does=does, tokens=round(tokens), minutes=seconds / 60)
 
-    def _taught(self, stage: str, does: str, needed: Work) -> Step:
-        """A step in which the teacher does the work."""
-        tokens, seconds = needed.tokens_in + needed.tokens_out, 0.0
-        if self.teacher.name.startswith("transformers:") and needed.requests:
-            seconds = LOADING_SECONDS + self._local_seconds(self.teacher.name.partition(":")[2], needed)
-        elif not (self.teacher.is_local or self._is_batched):
-            seconds = REQUEST_SECONDS * waits(needed.requests, self._most_at_once)
-            seconds = max(seconds, 60 * needed.requests / self._per_minute) if self._per_minute else seconds
-        step = self._step(stage, does, tokens, seconds)
+    def _taught(self, stage: str, does: str, needed: Work, tokens: float = 0, seconds: float = 0) -> Step:
+        """A step in which the teacher does the work, beside what other models do with so many tokens."""
+        step = self._step(stage, does, tokens + needed.tokens, seconds + self._teacher_seconds(needed))
         if step.is_kept:
             return step
         return step.model_copy(
             update={
+                "teacher_tokens": round(needed.tokens),
                 "requests": round(needed.requests),
                 "most_requests": round(needed.most_requests),
                 "usd": needed.usd,
@@ -311,23 +298,36 @@ class _Planning:
             }
         )
 
+    def _teacher_seconds(self, needed: Work) -> float:
+        kind, _, model = self.teacher.name.partition(":")
+        if kind in IN_PROCESS and needed.requests:
+            return LOADING_SECONDS + self._local_seconds(model, needed)
+        if self.teacher.is_local or self._is_batched:
+            return 0.0
+        amounts = {"requests": needed.requests, "tokens": needed.tokens}
+        at_these_rates = [60 * amounts[what] / rate for what, rate in self._per_minute.items()]
+        return max([REQUEST_SECONDS * waits(needed.requests, self._most_at_once), *at_these_rates])
+
     @property
     def assumed(self) -> str:
-        """What is reckoned with where a server teaches."""
+        """What is reckoned with where a server or vLLM teaches."""
         if self.teacher.is_local:
-            return ""
+            is_faster = self.teacher.name.startswith("vllm:")
+            return "vLLM is reckoned with as if it were transformers, and is faster" if is_faster else ""
         if self._is_batched:
             return "a batch takes up to a day, which is not counted"
-        rate = f", {self._per_minute:g} a minute" if self._per_minute else ""
-        return f"a request takes {REQUEST_SECONDS:g} seconds, up to {self._most_at_once} at once{rate}"
+        rates = [f", {rate:g} {what} a minute" for what, rate in self._per_minute.items()]
+        return f"a request takes {REQUEST_SECONDS:g} seconds, up to {self._most_at_once} at once{''.join(rates)}"
 
     @property
     def _is_batched(self) -> bool:
         return self.teacher.name.endswith(BATCH)
 
     @property
-    def _per_minute(self) -> float:
-        return float(self.config.teacher_options.get("requests_per_minute", 0.0))
+    def _per_minute(self) -> dict[str, float]:
+        """The rates that were set."""
+        rates = {what: self.config.teacher_options.get(f"{what}_per_minute", 0) for what in ("requests", "tokens")}
+        return {what: float(rate) for what, rate in rates.items() if rate}
 
     @property
     def _most_at_once(self) -> int:

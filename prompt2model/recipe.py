@@ -29,7 +29,7 @@ def plan(task: TaskSpec, config: GenerateConfig, teacher: Teacher) -> tuple[list
     """The strategies and the filters that will be used.
 
     Raises ConfigError when one does not exist, is not for this kind of task, or needs more than the teacher can do, and
-    when an option is not one of its strategy's.
+    when an option is not one of the strategy's or filter's.
     """
     weights = _weights(_auto_strategies(config.strategies, task))
     strategies = _suited("strategies", list(weights), task, teacher)
@@ -39,14 +39,13 @@ def plan(task: TaskSpec, config: GenerateConfig, teacher: Teacher) -> tuple[list
             f"A classification needs at least two labels; the task has {len(task.labels)}.",
             hint='Name them in the description, or: --set parse.labels=["first", "second"]',
         )
-    _check_options_are_used(config, list(strategies))
-    shares = [
-        Share(
-            name, module, weights[name], read_options(module, config.options.get(name, {}), f"generate.options.{name}")
-        )
-        for name, module in strategies.items()
-    ]
-    return shares, filters
+    able = strategies | {name: module for name, module in filters.items() if hasattr(module, "Options")}
+    _check_options_are_used(config, list(able))
+    options = {
+        name: read_options(module, config.options.get(name, {}), f"generate.options.{name}")
+        for name, module in able.items()
+    }
+    return [Share(name, module, weights[name], options[name]) for name, module in strategies.items()], filters
 
 
 def _auto_strategies(asked: tuple[str, ...], task: TaskSpec) -> tuple[str, ...]:
@@ -88,7 +87,8 @@ def _check_options_are_used(config: GenerateConfig, used: list[str]) -> None:
     for name in config.options:
         if name not in used:
             raise ConfigError(
-                f"generate.options.{name} is set, and no strategy {name!r} is used.", hint=did_you_mean(name, used)
+                f"generate.options.{name} is set, and no strategy or filter that is used has options of that name.",
+                hint=did_you_mean(name, used),
             )
 
 

@@ -7,11 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from math import ceil, prod
 from random import Random
-from typing import Any
+from typing import Any, cast
 
-from prompt2model.config import GenerateConfig
+from prompt2model.batches import Codec
+from prompt2model.config import GenerateConfig, TrainConfig
+from prompt2model.course import Course
 from prompt2model.filters import Sieve
 from prompt2model.ledger import BATCH, FREE, LOCAL, estimate, price, prompt_text
+from prompt2model.methods import open_method, trainings
 from prompt2model.rationales import add_rationales
 from prompt2model.recipe import Share
 from prompt2model.recipe import plan as plan_writing
@@ -99,6 +102,10 @@ class Work:
     usd: float = 0.0
     most_usd: float = 0.0
 
+    @property
+    def tokens(self) -> float:
+        return self.tokens_in + self.tokens_out
+
     def __add__(self, other: "Work") -> "Work":
         return Work(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
 
@@ -157,12 +164,27 @@ def rehearse_writing(task: TaskSpec, found: Found, config: GenerateConfig, teach
 
 def rehearse_rationales(task: TaskSpec, rows: int, config: GenerateConfig, teacher: Imagined) -> Work:
     """What thinking aloud about so many rows would take."""
-    length = task.examples[0].input if task.examples else "x" * TEXT_TOKENS * CHARACTERS_PER_TOKEN
-    row = Example(input=length, output="?", source=Source(kind="teacher", name=teacher.name))
+    row = _row(mean_tokens([task.examples[0].input] if task.examples else []))
     teacher.asked.clear()
     add_rationales([row], task, teacher, traces=min(config.rationales, 1), max_tokens=config.max_tokens)
     usual = min(config.rationales, USUAL_TRACES)
     return work(teacher.asked, teacher.name, TRACE_TOKENS, usual=rows * usual, most=rows * config.rationales)
+
+
+def rehearse_training(
+    task: TaskSpec, rows: int, held_out: int, row_tokens: int, config: TrainConfig, teacher: Imagined
+) -> Work:
+    """What the method asks in words about so many rows, before the student and those before it learn from them."""
+    whole = Work()
+    for one in trainings(config):
+        method, options = open_method(one.method, one.options)
+        needs = method.needs(options)
+        if hasattr(method, "questions") and "text" in needs:
+            codec = cast(Codec, None)  # a plan loads no tokenizer
+            asked = method.questions([_row(row_tokens)], Course(task, codec, options, one.max_length, writer=teacher))
+            times = rows + held_out * ("top_logprobs" in needs)  # then what is validated is the teacher's answer too
+            whole += work(asked, teacher.name, row_tokens, usual=times, most=times)
+    return whole
 
 
 def mean_tokens(texts: Sequence[str]) -> int:
@@ -176,6 +198,11 @@ def _candidates(
     rng = Random(0)  # noqa: S311 - not for secrets
     round = Round(task, pool, teacher, _share(strategy), rng, config, strategy.options, is_rehearsal=True)
     return [row for row in strategy.module.write(round) if isinstance(row, Example)]
+
+
+def _row(tokens: int) -> Example:
+    """A row with an input of so many tokens."""
+    return Example(input="x" * tokens * CHARACTERS_PER_TOKEN, output="?", source=Source(kind="teacher", name=""))
 
 
 def _share(strategy: Share) -> int:

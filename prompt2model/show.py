@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from prompt2model import registry
-from prompt2model.accounts import Entry, total
 from prompt2model.ledger import price_line
 from prompt2model.records import (
     Artifact,
@@ -134,25 +133,6 @@ def next_commands(folder: Path, task: TaskSpec) -> list[str]:
 def folder_bytes(folder: Path) -> int:
     """The size of all files in the folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def spent_lines(ledger: Sequence[Entry], planned: "Sequence[Step]") -> list[str]:
-    """What a paid teacher was asked and has cost, by stage, and how far off the plan was."""
-    if not planned:
-        return []
-    spent, stages = total(ledger), dict.fromkeys(entry.stage for entry in ledger)
-    by_stage = [f"{stage} {_usd(total(one for one in ledger if one.stage == stage).usd)}" for stage in stages]
-    said = sum(step.requests for step in planned), sum(step.usd for step in planned)
-    tokens = f"{spent.tokens_in:,} tokens read, {spent.tokens_out:,} written"
-    cached = f" ({spent.cached:,} of them from the cache)" if spent.cached else ""
-    return [
-        f"teacher {tokens}, {_usd(spent.usd)}" + (f": {', '.join(by_stage)}" if by_stage else "") + cached,
-        f"        The plan said {said[0]:,} requests, {_usd(said[1])}; it was {spent.requests:,}, {_usd(spent.usd)}.",
-    ]
-
-
-def _usd(usd: float) -> str:
-    return f"${usd:.2f}" if usd >= 0.1 else f"${usd:.4f}"
 
 
 # Tables

@@ -4,11 +4,15 @@ Counted as usual: 2 operations a parameter for every token that is read or writt
 (Kaplan et al., 2020, https://arxiv.org/abs/2001.08361, section 2.1).
 """
 
+import re
 import time
 from functools import cache
+from pathlib import Path
 
 import torch
 
+from prompt2model import weights
+from prompt2model.catalogue import builtin_models
 from prompt2model.records import Record
 from prompt2model.student import device, fastest_dtype
 
@@ -25,6 +29,8 @@ STEPS_PER_SECOND = 7.0
 """Optimiser steps at most, however fast the GPU: starting their thousands of kernels takes a processor that long."""
 TOKENS_OF_A_STEP = 640
 """16 rows of 40."""
+USUAL_PARAMETERS = 150_000_000
+"""Of a model that no card, no folder and no name tells of."""
 WIDTH = {"cpu": 1024, "cuda": 8192}
 """Of the matrices that are multiplied, so large that the machine is busy with them."""
 
@@ -51,6 +57,18 @@ class Speed(Record):
 
     def _reached(self, share: float) -> float:
         return share * self.operations_per_second * (GPU_SHARE if self.device != "cpu" else 1.0)
+
+
+def parameters(model: str) -> int:
+    """How many the model has: by its card, by its weights on disk at two bytes each, or by a 7B in its name."""
+    for card in builtin_models():
+        if card.id == model and card.parameters:
+            return card.parameters
+    files = list(Path(model).expanduser().glob("*.safetensors")) if weights.at_hand(model) else []
+    if files:
+        return sum(file.stat().st_size for file in files) // 2
+    billions = re.search(r"(?<![\w.])(\d+(?:\.\d+)?)B(?!\w)", model, re.IGNORECASE)
+    return round(float(billions[1]) * 1e9) if billions else USUAL_PARAMETERS
 
 
 @cache

@@ -49,7 +49,7 @@ FLOORS = (
     # 11
     "doctor cli.consent",
     # 12
-    "show",
+    "show spending",
     # 13
     "cli.telling",
     # 14: the commands

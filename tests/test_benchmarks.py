@@ -134,6 +134,29 @@ def divergence_after(who, student, teacher, prompt, place: int) -> float:
     return total
 
 
+def measured(name: str, monkeypatch, capsys, *arguments: str) -> list[dict]:
+    """The lines that the benchmark prints."""
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    importlib.import_module(name).main()
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_of_every_request_to_the_server_that_stumbles_it_is_known_what_became(monkeypatch, capsys):
+    ours, _ = measured("teacher_throughput", monkeypatch, capsys, "--requests", "60", "--peers", "0")
+    assert (ours["requests"], ours["unaccounted"], ours["paid_twice"]) == (60, 0, 0)
+    assert ours["answered"] + sum(ours["failed"].values()) == 60
+    assert ours["server"]["ok"] == ours["answered"]
+    assert 1 <= ours["most_under_way"] <= 60
+
+
+def test_the_quick_filters_keep_what_comparing_all_pairs_keeps(monkeypatch, capsys):
+    lines = measured("filters_speed", monkeypatch, capsys, "300", "4000")
+    found = {line["what"]: line for line in lines}
+    for name in ("duplicate", "novelty"):
+        assert 0 < found[name]["kept"] == found[f"{name}, all pairs"]["kept"] < 300
+    assert (found["contamination"]["rows"], found["contamination"]["dropped"]) == (5500, 500)
+
+
 def test_instructions_become_a_task_of_which_no_row_stands_on_two_sides(tmp_path):
     from cells import drawn
     from instruction_rows import main

@@ -433,11 +433,47 @@ def test_a_run_says_by_stage_what_it_cost_and_how_far_off_the_plan_was(
     assert total(ledger).usd == pytest.approx(len(priced.asked) * (10 * 1 + 5 * 2) / 1e6)
     assert "tokens read" in said.err
     assert "retrieve $0.00" in said.err
-    assert "The plan said 62 requests, $0.0" in said.err
-    assert f"it was {len(priced.asked)}, ${total(ledger).usd:.4f}." in said.err
+    asked, tokens = len(priced.asked), 15 * len(priced.asked)
+    assert re.search(r"The plan said 62 requests, [\d,]+ tokens, \d\.\d minutes, \$0\.0", said.err)
+    assert re.search(rf"it was +{asked} requests, {tokens} tokens, \d\.\d minutes, \${total(ledger).usd:.4f}", said.err)
     again = call("build", TASK, "--out", tmp_path / "run", *options, "--yes")
     assert again.code == 0
     assert len(Run(tmp_path / "run").ledger) == len(ledger), "what is read back costs nothing"
+
+
+TAUGHT = ("--method", "seqkd", "--set", "train.options.answers=teacher", "--set")
+
+
+def test_training_again_with_a_paid_teacher_is_agreed_to_and_accounted_for(copy: Path, call: Caller, priced):
+    options = (*TAUGHT, f"teacher={priced.url}#m")
+    refused = call("train", copy, *options)
+    assert (refused.code, priced.asked) == (1, [])
+    assert "42 requests" in " ".join(refused.err.split())
+    priced.text = lambda body: "positive"
+    said = call("train", copy, *options, "--yes")
+    assert said.code == 0, said.err
+    assert "The plan said 42 requests, " in said.err
+    _, entry = Run(copy).ledger
+    assert (entry.stage, entry.spent.requests) == ("train", len(priced.asked))
+    assert call("train", copy, *options).code == 0, "what is read back costs nothing"
+
+
+def test_training_on_rows_with_a_paid_teacher_is_agreed_to(call: Caller, priced, tiny_decoder: Path, tmp_path: Path):
+    rows = [f"{text},{label}" for text, label in zip(sentences(40), ["positive", "negative"] * 20, strict=True)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *rows]))
+    options = ("--data", tmp_path / "rows.csv", "--base", tiny_decoder, "--set", "retrieve.hub=off")
+    refused = call("train", TASK, *options, *TAUGHT, f"teacher={priced.url}#m", "--out", tmp_path / "run")
+    assert (refused.code, priced.asked) == (1, [])
+    assert "--yes" in refused.err
+
+
+def test_a_teacher_that_is_measured_again_is_accounted_for(copy: Path, call: Caller, priced):
+    priced.text = lambda body: "positive"
+    options = ("--set", "evaluate.teacher=true", "--teacher", f"{priced.url}#m", "--budget", "1")
+    said = call("evaluate", copy, *options)
+    assert said.code == 0, said.err
+    assert "The plan said 9 requests, " in said.err
+    assert [(entry.stage, entry.spent.requests) for entry in Run(copy).ledger[1:]] == [("evaluate", 9)]
 
 
 def test_batch_is_a_flag(call: Caller, priced):

@@ -135,9 +135,15 @@ def test_of_many_written_rows_the_first_are_shown():
     assert len(drawn) > MOST_SHOWN / 2
 
 
-def test_without_a_label_the_users_rows_are_shown_however_many_are_written():
-    pool = [row("the user's own"), *(row(f"written {i}", kind="teacher") for i in range(50))]
-    assert all(shown(pool, 4, Random(seed))[0].is_real for seed in range(20))
+def test_without_a_label_half_are_the_users_and_half_early_written_ones():
+    written = [row(f"written {place}", kind="teacher") for place in range(3 * MOST_SHOWN)]
+    users = [row(f"the user's own {place}") for place in range(4)]
+    drawn = [shown([*users, *written], 4, Random(seed)) for seed in range(200)]
+    assert all([one.is_real for one in few] == [True, True, False, False] for few in drawn)
+    early = {one.input for few in drawn for one in few[2:]}
+    assert early <= {one.input for one in written[:MOST_SHOWN]}
+    assert len(early) > MOST_SHOWN / 2
+    assert all(one.is_real for one in shown([*users, *written[:20]], 4, Random(0)))
 
 
 def test_hints_name_one_suggestion_of_each_aspect_and_vary():

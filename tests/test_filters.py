@@ -433,6 +433,14 @@ def test_judge_keeps_rows_of_which_enough_is_true():
     assert judged[2].text == "c → good; not correct, in form"
 
 
+def test_judge_asks_for_as_much_as_is_set():
+    for least, expected in ((0.8, "kept"), (1.0, "judged: not plain")):
+        teacher = Scripted([verdict(plain=False)], can=("text",))
+        config = GenerateConfig(options={"judge": {"least_score": least}})
+        (judged,) = judge.sift([row("a")], Sieve(REVIEWS, teacher, config))
+        assert reason(judged) == expected
+
+
 def test_judge_shows_the_row_and_every_question_and_asks_for_json_where_it_can_be_had():
     for can, has_schema in ((("text",), False), (("text", "json_schema"), True)):
         teacher = Scripted([verdict()], can=can)

@@ -10,9 +10,10 @@ from prompt2model.config import load_config
 from prompt2model.errors import ConfigError, DataError
 from prompt2model.ledger import estimate, price, prompt_text
 from prompt2model.pipeline import build
-from prompt2model.planning import Plan, Step, is_paid, parameters, plan
+from prompt2model.planning import Plan, Step, is_paid, plan
 from prompt2model.records import Found, Message, Request
 from prompt2model.rehearsal import CHARACTERS_PER_TOKEN, work
+from prompt2model.speed import USUAL_PARAMETERS, parameters
 from prompt2model.stages.generate import generate
 from prompt2model.stages.parse import parse
 from prompt2model.teachers.scripted import Scripted
@@ -105,6 +106,31 @@ def test_thinking_aloud_has_its_price(tiny_decoder: Path, monkeypatch: pytest.Mo
     assert told.usd > plain.usd
 
 
+SERVER = {"train__method": "word_kd", "train__options": {"source": "server"}, "teacher_options__logprobs": True}
+
+
+@pytest.mark.parametrize(
+    ("flags", "requests"),
+    [
+        ({"train__options": {"answers": "given"}}, 0),
+        ({"train__options": {"answers": "teacher"}}, 28),
+        ({"train__options": {"answers": "teacher", "samples": 3, "temperature": 1.0, "best_of": "given"}}, 84),
+        ({"train__method": "context"}, 28),
+        ({"train__method": "context", "train__options": {"contexts": ["A.", "B."], "order": "sequential"}}, 56),
+        (SERVER, 28 + 6),
+    ],
+)
+def test_what_a_method_asks_the_teacher_has_its_price(
+    tiny_decoder: Path, monkeypatch: pytest.MonkeyPatch, flags: dict[str, object], requests: int
+):
+    """Of 40 rows 28 are learned from and 6 are chosen by; a server is asked about those too."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    told = planned(tiny_decoder, "openai:gpt-4.1", "Rewrite it.", **{"train__method": "seqkd", **flags})
+    training = step(told, "train")
+    assert (training.requests, training.most_requests) == (requests, requests)
+    assert bool(requests) == (0 < training.usd < training.most_usd)
+
+
 def test_a_longer_description_costs_more(tiny_decoder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
     short = planned(tiny_decoder, "openai:gpt-5-mini")
@@ -121,6 +147,9 @@ def test_a_local_teacher_costs_time_and_no_money(tiny_decoder: Path):
     assert (told.usd, told.most_usd, told.is_paid) == (0, 0, False)
     assert step(told, "generate").minutes > 0
     assert told.minutes == pytest.approx(sum(one.minutes for one in told.steps))
+    by_vllm = planned(tiny_decoder, "vllm:HuggingFaceTB/SmolLM2-135M-Instruct")
+    assert step(by_vllm, "generate").minutes == pytest.approx(step(told, "generate").minutes, rel=0.5)
+    assert "is faster" in by_vllm.assumed
 
 
 def test_what_the_minutes_of_a_server_stand_on_is_said(tiny_decoder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -130,8 +159,12 @@ def test_what_the_minutes_of_a_server_stand_on_is_said(tiny_decoder: Path, monke
     assert many.assumed == "a request takes 2 seconds, up to 500 at once"
     assert step(few, "generate").minutes < step(many, "generate").minutes < 10 * step(few, "generate").minutes
     slow = planned(tiny_decoder, "openai:gpt-4.1", teacher_options__requests_per_minute=10)
-    assert slow.assumed.endswith("at once, 10 a minute")
+    assert slow.assumed.endswith("at once, 10 requests a minute")
     assert step(slow, "generate").minutes == step(slow, "generate").requests / 10
+    slow = planned(tiny_decoder, "openai:gpt-4.1", teacher_options__tokens_per_minute=100)
+    assert slow.assumed.endswith("at once, 100 tokens a minute")
+    writing = step(slow, "generate")
+    assert writing.minutes == pytest.approx(writing.tokens / 100, rel=0.01)
     assert planned(tiny_decoder, "transformers:HuggingFaceTB/SmolLM2-135M-Instruct").assumed == ""
     batched = planned(tiny_decoder, "openai:gpt-4.1", teacher_options__batch=True)
     assert "up to a day" in batched.assumed
@@ -172,6 +205,8 @@ def test_what_may_cost_money_is_known_beforehand(teacher: str, expected: bool):
 def test_a_model_is_as_large_as_its_card_or_its_weights_say(tiny_decoder: Path):
     assert parameters("HuggingFaceTB/SmolLM2-135M-Instruct") == 134_515_008
     assert 10_000 < parameters(str(tiny_decoder)) < 200_000
+    assert parameters("owner/Unheard-Of-1.5B-Instruct") == 1_500_000_000
+    assert parameters("owner/unheard-of-v7b2") == parameters("unheard-of") == USUAL_PARAMETERS
 
 
 def test_rows_are_written_anew_when_an_option_decides_what_the_teacher_answers(tiny_decoder: Path, tmp_path: Path):

@@ -16,7 +16,7 @@ from prompt2model.config import GenerateConfig, TrainConfig
 from prompt2model.errors import ConfigError, DataError, RunError
 from prompt2model.ledger import prompt_text
 from prompt2model.recipe import plan
-from prompt2model.records import Dropped, Example, Found, Request, Source, Splits, TaskSpec
+from prompt2model.records import Dropped, Example, Found, Reply, Request, Source, Splits, TaskSpec
 from prompt2model.seeds import read_seeds
 from prompt2model.stages.generate import generate
 from prompt2model.stages.train import train
@@ -122,7 +122,9 @@ def test_strategies_share_the_rows_by_weight():
         ({"strategies": ("label_first:many",)}, "has no weight above 0"),
         ({"strategies": ("label_first:0",)}, "has no weight above 0"),
         ({"strategies": ("topic_guided",), "options": {"topic_guided": {"topcs": ["a"]}}}, "topcs"),
-        ({"options": {"topic_guided": {}}}, "no strategy 'topic_guided' is used"),
+        ({"options": {"topic_guided": {}}}, "no strategy or filter that is used has options of that name"),
+        ({"options": {"format": {}}}, "no strategy or filter that is used has options of that name"),
+        ({"filters": ("judge",), "options": {"judge": {"least_score": 2}}}, "generate.options.judge: least_score"),
     ],
 )
 def test_a_wrong_share_or_option_is_refused(settings, message):
@@ -205,6 +207,20 @@ def test_the_teacher_names_the_topics_once_and_others_when_they_are_used_up(capl
     assert caplog.text.count("names no more topics") == 1
 
 
+def test_topics_that_cannot_be_had_are_said_and_asked_for_once_a_round(caplog):
+    def fails(request: Request) -> Any:
+        reply = guided(request)
+        return Reply(finish="failed", failure="time-out") if reply.startswith("1. travel") else reply
+
+    teacher = Asked(fails)
+    with caplog.at_level(logging.WARNING):
+        rows = run("topic_guided", MAILS, teacher, rounds=2, count=6, per_request=2)
+    naming = [request for request in teacher.asked if "Name" in request.messages[-1].content and not is_list(request)]
+    assert len(naming) == 2
+    assert caplog.text.count("named none: time-out") == 2
+    assert len([row for row in rows if isinstance(row, Example)]) == 12
+
+
 # explain
 
 
@@ -267,6 +283,17 @@ def test_what_is_no_paraphrase_is_dropped(said, reason):
     assert [row.reason for row in rows] == [reason]
 
 
+def test_a_paraphrase_of_something_else_is_dropped_where_that_can_be_told(monkeypatch, caplog):
+    said = ["I was billed the wrong amount.", "The train to Berlin was late."]
+    task = MAILS.model_copy(update={"examples": MAILS.examples[1:]})
+    with caplog.at_level(logging.INFO):
+        assert len([row for row in run("paraphrase", task, Asked(said), count=2) if isinstance(row, Example)]) == 2
+    assert caplog.text.count("No embeddings are at hand") == 1
+    monkeypatch.setenv("PROMPT2MODEL_EMBEDDINGS", str(get_model_path()))
+    kept, dropped = run("paraphrase", task, Asked(said), count=2)
+    assert (kept.input, dropped.reason) == (said[0], "means something else")
+
+
 def test_the_answer_to_a_paraphrased_open_question_is_asked_for_anew():
     teacher = Asked(lambda request: "A fox looked at fruit." if "other words" in prompt_text(request) else "Fruit")
     (row,) = run("paraphrase", TITLES, teacher, count=1)
@@ -325,6 +352,30 @@ def test_new_instructions_get_instances_and_faults_are_counted(seeds):
     ]
 
 
+def test_instances_that_contradict_one_another_are_all_dropped(seeds):
+    pairs = [("hot", "cold"), ("up", "down"), ("hot", "icy"), ("up", "down"), ("", "one poem"), ("", "another poem")]
+    answer = "".join(f"<input>{given}</input><output>{output}</output>" for given, output in pairs)
+
+    def writes(request: Request) -> str:
+        return answer if "up to 6" in request.messages[-1].content else instructs(request).replace(MOOD, "")
+
+    made = run("self_instruct", FOLLOW, Asked(writes), count=8, seeds=seeds, instances=6)
+    assert [row.output for row in made if isinstance(row, Example)] == ["down", "one poem", "another poem"]
+    reasons = [row.reason for row in made if isinstance(row, Dropped)][-3:]
+    assert reasons == ["same input, another output", "same input, another output", "same instance again"]
+
+
+def test_no_more_instructions_are_asked_for_than_are_wanted_and_instances_are_the_likeliest(seeds):
+    teacher = Asked(instructs)
+    run("self_instruct", FOLLOW, teacher, count=10, seeds=seeds)
+    first, second = (one for one in teacher.asked if "Come up" in one.messages[-1].content)
+    assert "Write 8 new" in first.messages[-1].content
+    assert "Write 2 new" in second.messages[-1].content
+    assert (first.temperature, first.top_p) == (0.7, 0.5)
+    instances = [one for one in teacher.asked if "up to 5" in one.messages[-1].content]
+    assert {(one.temperature, one.seed) for one in instances} == {(0.0, 0)}
+
+
 def test_a_classification_is_asked_for_output_first_and_another_task_input_first(seeds):
     teacher = Asked(instructs)
     run("self_instruct", FOLLOW, teacher, count=8, seeds=seeds)
@@ -332,6 +383,19 @@ def test_a_classification_is_asked_for_output_first_and_another_task_input_first
              if one in request.messages[-1].content and "up to 5" in request.messages[-1].content}  # fmt: skip
     assert asked[MOOD].index("<output>") < asked[MOOD].index("<input>")
     assert asked[ANTONYM].index("<input>") < asked[ANTONYM].index("<output>")
+
+
+def test_whether_it_is_a_classification_is_asked_beside_seeds_of_both_kinds(tmp_path):
+    """The first classification of Self-Instruct's own file is its 149th seed."""
+    kinds = [*SEEDS, *SEEDS, *({**seed, "is_classification": True} for seed in SEEDS)]
+    (tmp_path / "seeds.jsonl").write_text("".join(json.dumps(seed) + "\n" for seed in kinds))
+    teacher = Asked(instructs)
+    run("self_instruct", FOLLOW, teacher, count=8, seeds=str(tmp_path / "seeds.jsonl"))
+    asked = [
+        request.messages[-1].content for request in teacher.asked if "Can the task" in request.messages[-1].content
+    ]
+    assert {text.count("Classification: Yes") for text in asked} == {4}
+    assert {text.count("Classification: No") for text in asked} == {4}
 
 
 def test_a_prompt_shows_six_instructions_by_people_and_two_by_the_teacher(seeds):

@@ -415,6 +415,14 @@ def test_what_a_server_says_becomes_a_reply(modes: list[str], expected: Reply, a
         assert len(server.asked) == asked
 
 
+def test_what_another_attempt_mended_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    with serve("429", "500", "429", "ok") as server, caplog.at_level(logging.INFO):
+        teacher = connect(server, concurrency=1, attempts=5)
+        assert [reply.finish for reply in replies(teacher, requests(2))] == ["stop", "stop"]
+    [said] = [record.message for record in caplog.records if "attempts" in record.message]
+    assert said == f"{teacher.name} did not answer 3 attempts: 2 × rate limited (429), 1 × server error (500)."
+
+
 @pytest.mark.parametrize(
     ("mode", "said", "hint"),
     [

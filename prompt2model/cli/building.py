@@ -89,9 +89,9 @@ def demo(
 
 
 def _run(text: str, config: Config, out: Path | None, *, yes: bool, as_json: bool, quiet: bool, dry_run: bool) -> None:
-    from prompt2model import accounts, pipeline, show
+    from prompt2model import pipeline
     from prompt2model.cli.consent import accept_cost
-    from prompt2model.cli.telling import print_plan, resumable, teller
+    from prompt2model.cli.telling import accounting, print_plan, resumable, teller
 
     screen, folder = Screen(quiet=quiet), out or pipeline.default_folder(text)
     if dry_run:
@@ -100,15 +100,10 @@ def _run(text: str, config: Config, out: Path | None, *, yes: bool, as_json: boo
         screen.print_json(whole) if as_json else print_plan(whole, screen)
         return
     planned = accept_cost(config, lambda: _plan(text, config, folder, asks_hub=False).steps, screen, yes=yes)
-    before = len(accounts.entries(folder))
-    with resumable(screen, str(folder)):
-        run = pipeline.build(text, out=folder, config=config, listener=teller(screen))
-    if as_json:
-        screen.print_json(_summary(run))
-    else:
-        _print_end(run, screen)
-        for line in show.spent_lines(run.ledger[before:], planned):
-            screen.say(line)
+    with accounting(folder, planned, screen):
+        with resumable(screen, str(folder)):
+            run = pipeline.build(text, out=folder, config=config, listener=teller(screen))
+        screen.print_json(_summary(run)) if as_json else _print_end(run, screen)
 
 
 def _plan(text: str, config: Config, folder: Path, *, asks_hub: bool = True) -> "Plan":

@@ -5,7 +5,7 @@ What they need is imported when they are called: help is quick.
 
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -28,6 +28,8 @@ def train(
     base: o.Base = None,
     method: o.Method = None,
     init: o.Init = None,
+    yes: o.Yes = False,
+    budget: o.Budget = None,
     epochs: o.Epochs = None,
     lora_rank: o.LoraRank = None,
     config: o.ConfigFile = None,
@@ -41,20 +43,18 @@ def train(
     On several GPUs: accelerate launch -m prompt2model train RUN
     """
     from prompt2model import again
-    from prompt2model.cli.telling import resumable, short, teller
+    from prompt2model.cli.telling import short
 
-    flags: dict[str, Any] = {"seed": seed, "train__method": method, "train__init": init}
+    flags: dict[str, Any] = {"seed": seed, "budget_usd": budget, "train__method": method, "train__init": init}
     flags |= {"train__epochs": epochs, "train__lora_rank": lora_rank}
     screen = Screen(quiet=quiet or not again.is_main_process())
     if data:
         settings = o.configured(config, set_, retrieve__data=data, retrieve__base=base, generate__count=0, **flags)
-        student = _train_on_data(run, settings, out, screen)
+        student = _train_on_data(run, settings, out, screen, yes=yes)
     else:
         _check_can_train(run, base, out)
         settings = o.configured(config or again.settings_of(Path(run)), set_, **flags)
-        with resumable(screen, run):
-            student = again.train_again(Path(run), settings)
-        teller(screen)("train", student)
+        student = _train_again(Path(run), settings, screen, yes=yes)
     if again.is_main_process():
         screen.print_json(student) if as_json else screen.print(short(student.folder))
         screen.say(f"\nNext:\n  prompt2model evaluate {short(student.folder.parent)}")
@@ -77,16 +77,17 @@ def evaluate(
     """Measure a run's student beside the majority answer, its base model and its teacher."""
     from prompt2model import again
     from prompt2model.cli.consent import accept_cost
-    from prompt2model.cli.telling import print_report, resumable
+    from prompt2model.cli.telling import accounting, print_report, resumable
     from prompt2model.pipeline import measures_teacher
     from prompt2model.run import Run
 
     settings = o.configured(config or again.settings_of(run), set_, teacher=teacher, budget_usd=budget, seed=seed)
     screen, opened = Screen(quiet=quiet), Run(run)
+    planned: list[Step] = []
     _ = opened.trained  # an unfinished run is refused before anybody is asked about money
     if measures_teacher(settings):
-        accept_cost(settings, lambda: [_measuring(opened, settings)], screen, yes=yes)
-    with resumable(screen, "the response cache"):
+        planned = accept_cost(settings, lambda: [_again("evaluate", opened, settings)], screen, yes=yes)
+    with accounting(run, planned, screen), resumable(screen, "the response cache"):
         measured = again.evaluate_again(run, settings, test_data or "")
     if as_json:
         screen.print_json(measured)
@@ -140,14 +141,34 @@ def show_report(
         webbrowser.open(page.resolve().as_uri())
 
 
-def _train_on_data(description: str, config: Config, out: Path | None, screen: Screen) -> "Student":
-    """A student of the rows alone: no teacher is asked."""
+def _train_again(folder: Path, config: Config, screen: Screen, *, yes: bool) -> "Student":
+    """A student of the run's rows; some methods ask the teacher about each."""
+    from prompt2model import again
+    from prompt2model.cli.consent import accept_cost
+    from prompt2model.cli.telling import accounting, resumable, teller
+    from prompt2model.pipeline import needs_in_training
+    from prompt2model.run import Run
+
+    run = Run(folder)
+    planned: list[Step] = []
+    if needs_in_training(config) and not again.is_trained(run, config):
+        planned = accept_cost(config, lambda: [_again("train", run, config)], screen, yes=yes)
+    with accounting(folder, planned, screen), resumable(screen, str(folder)):
+        student = again.train_again(folder, config)
+    teller(screen)("train", student)
+    return student
+
+
+def _train_on_data(description: str, config: Config, out: Path | None, screen: Screen, *, yes: bool) -> "Student":
+    """A student of the given rows; a teacher is asked what the description does not tell, or by the method."""
     from prompt2model import pipeline
-    from prompt2model.cli.telling import resumable, teller
+    from prompt2model.cli.consent import accept_cost
+    from prompt2model.cli.telling import accounting, resumable, teller
 
     text = read_description(description, max_characters=config.parse.max_characters)
     folder = out or pipeline.default_folder(text)
-    with resumable(screen, str(folder)):
+    planned = accept_cost(config, lambda: _until_trained(text, config, folder), screen, yes=yes)
+    with accounting(folder, planned, screen), resumable(screen, str(folder)):
         run = pipeline.build(text, out=folder, config=config, until="train", listener=teller(screen))
     return run.trained
 
@@ -167,7 +188,14 @@ def _check_can_train(run: str, base: str | None, out: Path | None) -> None:
         )
 
 
-def _measuring(run: "Run", config: Config) -> "Step":
-    from prompt2model.planning import plan_measuring  # loads torch
+def _until_trained(text: str, config: Config, folder: Path) -> "list[Step]":
+    from prompt2model.planning import plan  # loads torch
 
-    return plan_measuring(run.task, run.found, run.splits, config)
+    steps = plan(text, config, folder, asks_hub=False).steps
+    return [step for step in steps if step.stage not in ("evaluate", "export")]
+
+
+def _again(stage: Literal["train", "evaluate"], run: "Run", config: Config) -> "Step":
+    from prompt2model.planning import plan_again  # loads torch
+
+    return plan_again(stage, run.task, run.found, run.splits, config)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,8 +29,8 @@ class Screen:
 
     @property
     def is_interactive(self) -> bool:
-        """Whether somebody can be asked."""
-        return sys.stdin.isatty() and sys.stderr.isatty()
+        """Whether somebody can be asked: never by one of the processes that `accelerate launch` has started."""
+        return sys.stdin.isatty() and sys.stderr.isatty() and "RANK" not in os.environ
 
     def say(self, text: str, style: str = "") -> None:
         """A line about the work, on standard error."""

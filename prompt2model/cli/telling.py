@@ -1,16 +1,17 @@
 """What commands tell while they work, and at the end."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prompt2model import pipeline, report, show
+from prompt2model import accounts, pipeline, report, show, spending
 from prompt2model.cli.screen import Screen
 from prompt2model.records import Record, Report
 
 if TYPE_CHECKING:
-    from prompt2model.planning import Plan
+    from prompt2model.planning import Plan, Step
 
 
 def teller(screen: Screen) -> pipeline.Listener:
@@ -33,6 +34,16 @@ def resumable(screen: Screen, where: str) -> Iterator[None]:
     except KeyboardInterrupt:
         screen.say(f"\nInterrupted. What is done is kept in {where}: the same command goes on from there.")
         raise
+
+
+@contextmanager
+def accounting(folder: Path, planned: "Sequence[Step]", screen: Screen) -> Iterator[None]:
+    """Says at the end what a paid teacher was asked and has cost, and how far off the plan was."""
+    before, began = len(accounts.entries(folder)), time.monotonic()
+    yield
+    minutes = (time.monotonic() - began) / 60
+    for line in spending.spent_lines(accounts.entries(folder)[before:], planned, minutes):
+        screen.say(line)
 
 
 def print_report(measured: Report, screen: Screen) -> None:

@@ -5,7 +5,8 @@
     LOOKS_AT    what else of a run it looks at: the "test" rows, the "marks" of a person; () for nothing
     sift(candidates: Sequence[Example], sieve: Sieve) -> list[Example | Dropped]
 
-The result is as long as `candidates`: each kept (perhaps with its probabilities) or dropped.
+The result is as long as `candidates`: each kept (perhaps with its probabilities) or dropped. A filter with settings of
+its own has a pydantic model of them, `Options`, and finds them with `sieve.options(NAME)`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +16,7 @@ from typing import Any, Protocol, TypeVar, cast
 from prompt2model.config import GenerateConfig
 from prompt2model.marks import Mark
 from prompt2model.records import Dropped, Example, TaskSpec
-from prompt2model.registry import load
+from prompt2model.registry import load, read_options
 from prompt2model.teacher import Teacher
 
 T = TypeVar("T")
@@ -35,6 +36,10 @@ class Sieve:
     marks: Sequence[Mark] = ()
     """Rows that a person has accepted or rejected."""
     _made: dict[Callable[["Sieve"], Any], Any] = field(default_factory=dict, repr=False)
+
+    def options(self, name: str) -> Any:
+        """The filter's own, an instance of its `Options`. Raises ConfigError when the user's do not fit."""
+        return read_options(load("filters", name), self.config.options.get(name, {}), f"generate.options.{name}")
 
     def once(self, make: Callable[["Sieve"], T]) -> T:
         """What `make(sieve)` gave when it was first asked for: an index that grows, a model that is trained."""

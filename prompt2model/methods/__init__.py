@@ -10,6 +10,8 @@
                                               validation lack the signals that rollouts add
     suits(task, options) -> None              only where the method does not fit every task: raises ConfigError then
     lives_on(options) -> str                  only where rows without something are of no use: "rationale"
+    questions(examples, course) -> list[Request]     only where the teacher is asked in words beforehand: what it is
+                                              asked about the examples. A plan counts them: its course has no codec
     prepare(examples, course) -> Prepared     only where the teacher adds something to the examples beforehand, or some
                                               are sorted out
     taught_by_base(options) -> bool           only where the base itself, as it is before the training, may be the
@@ -76,11 +78,11 @@ def plainly(epochs: float) -> dict[str, Any]:
     return {"method": PLAIN, "options": {}, "epochs": epochs, "best_by": "loss"} if epochs else {}
 
 
-def all_epochs(config: TrainConfig) -> float:
-    """Passes over the training rows, those of trainings that come first included."""
+def trainings(config: TrainConfig) -> list[TrainConfig]:
+    """The trainings that come first, and the one itself."""
     method, options = open_method(config.method, config.options)
     differs = method.warm_up(options) if hasattr(method, "warm_up") else {}
-    return config.epochs + (all_epochs(config.model_copy(update=differs)) if differs else 0.0)
+    return [*(trainings(config.model_copy(update=differs)) if differs else ()), config]
 
 
 def without_white_box() -> str:

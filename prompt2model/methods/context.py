@@ -108,9 +108,14 @@ def warm_up(options: Options) -> dict[str, Any]:
     return {"options": {**options.model_dump(), "contexts": earlier}} if earlier else {}
 
 
+def questions(examples: Sequence[Example], course: Course) -> list[Request]:
+    """Every input in the teacher's context."""
+    return [_request(example, seed, course) for seed, example in enumerate(examples)]
+
+
 def prepare(examples: Sequence[Example], course: Course) -> Prepared:
     """The examples with the answers that the teacher gives in its context; what cannot be used is counted."""
-    requests = [_request(example, seed, course) for seed, example in enumerate(examples)]
+    requests = questions(examples, course)
     kept, dropped = [], Counter[str]()
     for example, request, reply in zip(examples, requests, replies_of_teacher(requests, course), strict=True):
         found = _read(reply, request, course)

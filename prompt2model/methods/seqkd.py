@@ -74,6 +74,12 @@ def needs(options: Options) -> tuple[str, ...]:
     return ("text", "likelihood") if options.samples > 1 and options.best_of == "likelihood" else ("text",)
 
 
+def questions(examples: Sequence[Example], course: Course) -> list[Request]:
+    """Every input, as often as it is to be answered."""
+    each = [example for example in examples for _ in range(_times(course))]
+    return [_request(example, course, number) for number, example in enumerate(each)]
+
+
 def prepare(examples: Sequence[Example], course: Course) -> Prepared:
     """The examples with the teacher's answers where those are asked for; inputs without one are counted."""
     if course.options is None or course.options.answers == "given":
@@ -108,8 +114,7 @@ def loss(model: Any, batch: Batch, course: Course) -> Tensor:
 def _answers(examples: Sequence[Example], course: Course) -> list[tuple[list[str], str]]:
     """The different answers to each input in the order of their samples or their likelihood, and why one is missing."""
     times = _times(course)
-    each = [example for example in examples for _ in range(times)]
-    asked = [_request(example, course, number) for number, example in enumerate(each)]
+    asked = questions(examples, course)
     replies = replies_of_teacher(asked, course)
     read = [_read(reply, request, course) for reply, request in zip(replies, asked, strict=True)]
     found = [read[start : start + times] for start in range(0, len(read), times)]

@@ -63,6 +63,14 @@ def needs(options: Options) -> tuple[str, ...]:
     return ("text", "top_logprobs") if options.source == "server" else ("logits",)
 
 
+def questions(examples: Sequence[Example], course: Course) -> list[Request]:
+    """Every input, for the server's likeliest answer and what else was likely at each place."""
+    longest = max(1, course.max_length // 2 - 1)  # with the token that ends it, it fits into a row
+    k = min(course.options.k, TOP_LOGPROBS)
+    asked = [asked_of_teacher(example, course) for example in examples]
+    return [Request(messages=one, max_tokens=longest, temperature=0.0, top_logprobs=k) for one in asked]
+
+
 def prepare(examples: Sequence[Example], course: Course) -> Prepared:
     """The examples, of a server with its answers: those that the student cannot follow are counted."""
     if course.options is None or course.options.source != "server":
@@ -120,16 +128,7 @@ def _divergence(batch: Batch, course: Course, common: int) -> Callable[[Tensor, 
 def _told(examples: Sequence[Example], course: Course) -> list[tuple[Example, Row | Dropped]]:
     """Each example with the server's likeliest answer, and that as a row, or why it is none."""
     tokens, k = tokens_by_text(course.codec), min(course.options.k, TOP_LOGPROBS)
-    longest = max(1, course.max_length // 2 - 1)  # with the token that ends it, it fits into a row
-    requests = [
-        Request(
-            messages=asked_of_teacher(example, course),
-            max_tokens=longest,
-            temperature=0.0,
-            top_logprobs=k,
-        )
-        for example in examples
-    ]
+    requests = questions(examples, course)
     return [
         (
             example.model_copy(update={"output": reply.text}),

@@ -1,9 +1,14 @@
 """A second round: more inputs like those that a student trained before gets wrong, or is not sure of.
 
 LLM2LLM: Lee et al., 2024, https://arxiv.org/abs/2403.15042, where a teacher writes variations of what the student errs
-on, and the student is trained again from the start. The rows that the teacher wrote for the earlier run come first, so
-`generate.count` is the size of the whole: another run, with generate.options.hard_cases.run naming the first one's
-folder. Rows kept for validation and test are not looked at, and rows of data sets are not shown to the teacher.
+on, and the student is trained again from the start. Each round is a run, and its folder what the next one begins with:
+
+    prompt2model build task.md --count 400 --out runs/round-1
+    prompt2model build task.md --count 600 --out runs/round-2 --set generate.strategies=hard_cases
+        --set generate.options.hard_cases.run=runs/round-1
+
+The rows that the teacher wrote for the earlier run come first, so `generate.count` is the size of the whole. Rows kept
+for validation and test are not looked at, and rows of data sets are not shown to the teacher.
 """
 
 from collections.abc import Iterator, Sequence

@@ -3,19 +3,19 @@
 Self-Instruct: Wang et al., 2022, https://arxiv.org/abs/2212.10560. A prompt shows six instructions of people and two
 of the teacher; what is a classification is answered output first, so that all its labels occur, and the rest input
 first; a row's text is one of several forms of its instruction and input. The filters of instructions and instances are
-those of the authors' code, https://github.com/yizhongw/self-instruct.
+those of the authors' code, https://github.com/yizhongw/self-instruct, and so are the temperatures: 0 for instances, and
+for instructions one of its own, whatever `generate.temperature` is. Penalties for repeating are not asked for.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil
 
 from pydantic import Field
 
 from prompt2model.answers import read_label
 from prompt2model.cache import key
-from prompt2model.drafts import draft_request, list_request, read_drafts
+from prompt2model.drafts import list_request, read_drafts, sizes
 from prompt2model.prompts import messages, render
 from prompt2model.records import Dropped, Example, Reply, Request, Source
 from prompt2model.rewordings import Rewordings
@@ -44,6 +44,8 @@ class Options(NoOptions):
     machine: int = Field(2, ge=0, description="Instructions by the teacher in a prompt.")
     per_request: int = Field(8, gt=0, description="New instructions asked for in one request.")
     instances: int = Field(5, gt=0, description="Most rows of one instruction.")
+    temperature: float = Field(0.7, ge=0, le=2, description="Of new instructions.")
+    top_p: float = Field(0.5, gt=0, le=1, description="Share of the likeliest tokens that they are drawn from.")
 
 
 def write(round: Round) -> Iterator[Example | Dropped]:
@@ -53,7 +55,7 @@ def write(round: Round) -> Iterator[Example | Dropped]:
     for one in _instructions(round, pool):
         if isinstance(one, Dropped):
             yield one
-        elif len(fresh) < round.count:
+        else:
             fresh.append(one)
     requests = [
         _instances_request(round, instruction, is_classification)
@@ -79,9 +81,9 @@ class _Pool:
 
 
 def _instructions(round: Round, pool: _Pool) -> Iterator[str | Dropped]:
-    size = min(round.options.per_request, round.count)
-    requests = [_instructions_request(round, pool, size) for _ in range(ceil(round.count / size))]
-    for request, reply in zip(requests, replies(round.teacher, requests), strict=True):
+    lists = sizes(round.count, round.options.per_request)
+    requests = [_instructions_request(round, pool, size) for size in lists]
+    for size, request, reply in zip(lists, requests, replies(round.teacher, requests), strict=True):
         for draft in read_drafts(reply, request, round.task, size):
             one = draft if isinstance(draft, Dropped) else _sifted(draft, round, pool)
             if not isinstance(one, Dropped):
@@ -99,7 +101,8 @@ def _instructions_request(round: Round, pool: _Pool, size: int) -> Request:
     prompt = messages(
         "generate/self_instruct.j2", instructions=instructions, size=size, language=language, continues=continues
     )
-    return list_request(prompt, round, size)
+    drawn = {"temperature": options.temperature, "top_p": options.top_p}
+    return list_request(prompt, round, size).model_copy(update=drawn)
 
 
 def _sifted(instruction: str, round: Round, pool: _Pool) -> str | Dropped:
@@ -122,9 +125,19 @@ def _sifted(instruction: str, round: Round, pool: _Pool) -> str | Dropped:
 
 def _are_classifications(round: Round, pool: _Pool, instructions: Sequence[str]) -> list[bool]:
     """Whether each has a few possible answers, as the teacher says; no, where it says nothing."""
-    shown = [seed for seed in pool.human if seed.is_classification is not None][: round.config.few_shot * 2]
+    shown = _of_both_kinds(round, pool)
     requests = [_kind_request(round, shown, instruction) for instruction in instructions]
     return [_is_yes(reply, request) for request, reply in zip(requests, replies(round.teacher, requests), strict=True)]
+
+
+def _of_both_kinds(round: Round, pool: _Pool) -> list[Seed]:
+    """Seeds that are classifications and seeds that are not, as many of each if there are: the paper shows 12 and 19.
+
+    Of one kind alone a teacher would take every instruction to be of that kind.
+    """
+    kinds = ([seed for seed in pool.human if seed.is_classification is kind] for kind in (True, False))
+    drawn = [seed for kind in kinds for seed in round.rng.sample(kind, min(round.config.few_shot, len(kind)))]
+    return round.rng.sample(drawn, len(drawn))
 
 
 def _kind_request(round: Round, shown: Sequence[Seed], instruction: str) -> Request:
@@ -163,8 +176,8 @@ def _instances_request(round: Round, instruction: str, is_classification: bool) 
         output_first=is_classification,
         continues=round.teacher.is_local,
     )
-    request = draft_request(prompt, round)
-    return request.model_copy(update={"stop": (), "max_tokens": round.config.max_tokens * 2})
+    continues, most = prompt[-1].role == "assistant", 2 * round.config.max_tokens
+    return Request(messages=prompt, continues=continues, max_tokens=most, temperature=0.0)
 
 
 def _rows(round: Round, instruction: str, request: Request, reply: Reply) -> Iterator[Example | Dropped]:
@@ -181,10 +194,8 @@ def _rows(round: Round, instruction: str, request: Request, reply: Reply) -> Ite
         request=key(round.teacher.identity, request),
         strategy="self_instruct",
     )
-    inputs: set[str] = set()
-    for one in instances:
-        wrong = _fault(one, inputs)
-        inputs.add(one.input)
+    for place, one in enumerate(instances):
+        wrong = _fault(one, instances[:place], instances)
         if wrong:
             yield Dropped(reason=wrong, text=f"{instruction} {one.input} → {one.output}")
         else:
@@ -204,12 +215,18 @@ def _read_instances(reply: Reply, request: Request) -> list[_Instance]:
     return [_Instance(pair["input"], pair["output"]) for pair in pairs if len(pair) == 2]
 
 
-def _fault(one: _Instance, inputs: set[str]) -> str:
-    """What is wrong with an instance, given the inputs of those before it; nothing where it will do."""
+def _fault(one: _Instance, earlier: Sequence[_Instance], all_: Sequence[_Instance]) -> str:
+    """What is wrong with an instance, beside those of the same instruction; nothing where it will do.
+
+    Of two that answer the same input differently nobody knows which is right; without any input both may be.
+    """
     if not one.output:
         return "empty output"
     if one.input == one.output:
         return "output is the input"
     if one.output.endswith(":"):
         return "output ends in a colon"
-    return "same input again" if one.input in inputs else ""
+    if one in earlier:
+        return "same instance again"
+    outputs = {other.output for other in all_ if other.input == one.input}
+    return "same input, another output" if one.input and len(outputs) > 1 else ""

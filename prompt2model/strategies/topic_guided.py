@@ -54,14 +54,14 @@ class _Topics:
     def __init__(self, round: Round) -> None:
         self.left = list(round.options.topics)
         self.used: list[str] = []
+        self.dry: Round | None = None
+        """The round in which the teacher named nothing new: it is not asked again before the next one."""
         round.rng.shuffle(self.left)
 
     def draw(self, round: Round) -> list[str]:
         """The next few topics; none, which is said, where the teacher has no more: then a list is about anything."""
         if len(self.left) < round.options.per_prompt:
             self.left += self._more(round)
-        if not self.left:
-            logger.info("The teacher names no more topics: the next inputs may be about anything.")
         drawn, self.left = self.left[: round.options.per_prompt], self.left[round.options.per_prompt :]
         self.used += drawn
         return drawn
@@ -71,8 +71,14 @@ class _Topics:
         if round.options.topics:
             again = [topic for topic in round.options.topics if topic not in self.left]
             return round.rng.sample(again, len(again))
+        if self.dry is round:
+            return []
         known = {normalise(topic) for topic in (*self.used, *self.left)}
-        return [topic for topic in _named(round, self.used[-SHOWN_TOPICS:]) if normalise(topic) not in known]
+        fresh = [topic for topic in _named(round, self.used[-SHOWN_TOPICS:]) if normalise(topic) not in known]
+        if not fresh:
+            self.dry = round
+            logger.info("The teacher names no more topics: the next inputs may be about anything.")
+        return fresh
 
 
 def _named(round: Round, used: list[str]) -> list[str]:
@@ -88,9 +94,10 @@ def _named(round: Round, used: list[str]) -> list[str]:
     request = draft_request(prompt, round).model_copy(
         update={"stop": (), "max_tokens": 8 * round.options.named_at_once}
     )
-    names = [
-        _LISTED.sub("", line).strip(' \t*_.,;:"') for line in replies(round.teacher, [request])[0].text.splitlines()
-    ]
+    (reply,) = replies(round.teacher, [request])
+    if reply.finish in ("failed", "filtered"):
+        logger.warning("The teacher was asked for topics and named none: %s.", reply.failure or reply.finish)
+    names = [_LISTED.sub("", line).strip(' \t*_.,;:"') for line in reply.text.splitlines()]
     short = {normalise(name): name for name in names if 0 < len(name.split()) <= TOPIC_WORDS}
     return round.rng.sample(list(short.values()), len(short))
 

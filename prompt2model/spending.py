@@ -1,0 +1,39 @@
+"""What a run's teacher has cost, beside what the plan said, in lines for a terminal."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from prompt2model.accounts import Entry, total
+from prompt2model.records import Spent
+
+if TYPE_CHECKING:  # it loads torch
+    from prompt2model.planning import Step
+
+
+def spent_lines(ledger: Sequence[Entry], planned: "Sequence[Step]", minutes: float) -> list[str]:
+    """What a paid teacher was asked and has cost, by stage, and how far off the plan was; `minutes` have passed."""
+    if not planned:
+        return []
+    spent, stages = total(ledger), dict.fromkeys(entry.stage for entry in ledger)
+    by_stage = [f"{stage} {_usd(total(one for one in ledger if one.stage == stage).usd)}" for stage in stages]
+    said = Spent(
+        requests=sum(step.requests for step in planned),
+        tokens_in=sum(step.teacher_tokens for step in planned),
+        usd=sum(step.usd for step in planned),
+    )
+    tokens = f"{spent.tokens_in:,} tokens read, {spent.tokens_out:,} written"
+    cached = f" ({spent.cached:,} of {spent.requests:,} answers from the cache)" if spent.cached else ""
+    return [
+        f"teacher {tokens}, {_usd(spent.usd)}" + (f": {', '.join(by_stage)}" if by_stage else "") + cached,
+        f"        The plan said {_figures(said, sum(step.minutes for step in planned))}",
+        f"        it was        {_figures(spent, minutes)}",
+    ]
+
+
+def _figures(spent: Spent, minutes: float) -> str:
+    asked = f"{spent.requests:,} requests, {spent.tokens_in + spent.tokens_out:,} tokens"
+    return f"{asked}, {minutes:.1f} minutes, {_usd(spent.usd)}"
+
+
+def _usd(usd: float) -> str:
+    return f"${usd:.2f}" if usd >= 0.1 else f"${usd:.4f}"
