@@ -146,8 +146,14 @@ def teacher_prompt(example: Example, course: Course) -> tuple[int, ...] | None:
     asked = asked_of_teacher(example, course)
     if asked == asked_of_student(example):
         return None
-    continues = asked[-1].role == "assistant"
-    return course.white_box.codec.prompt(asked, continues=continues, max_tokens=course.white_box.context_tokens or None)
+    return read_by_teacher(asked, course)
+
+
+def read_by_teacher(asked: Sequence[Message], course: Course) -> tuple[int, ...]:
+    """What the teacher reads, as tokens, cut so that a row's answer fits behind it, or half of its context is left."""
+    context = course.white_box.context_tokens
+    room = max(context - course.max_length, context // 2) if context else None
+    return course.white_box.codec.prompt(asked, continues=asked[-1].role == "assistant", max_tokens=room)
 
 
 @torch.no_grad()

@@ -59,10 +59,12 @@ def prepare(examples: Sequence[Example], course: Course) -> Prepared:
 
 
 def rows(examples: Sequence[Example], course: Course) -> list[Lesson]:
-    """One row for each example: the student's own prompt, the rationale, the answer."""
+    """One row for each example: the student's own prompt, the rationale, the answer; none without a sound rationale."""
     return [
         (course.codec.row(asked_of_student(example), _written(example), max_length=course.max_length),)
-        for example in examples
+        if example.rationale
+        else ()
+        for example in with_sound_rationales(examples, course.task).examples
     ]
 
 

@@ -28,6 +28,7 @@ from prompt2model.course import (
     Prepared,
     asked_of_student,
     common_vocabulary,
+    read_by_teacher,
     replies_of_teacher,
     teacher_ending,
     writing_teacher,
@@ -137,7 +138,7 @@ def rows(examples: Sequence[Example], course: Course) -> list[Lesson]:
     ]
     if options.targets != "hard":
         found = [
-            replace(row, teacher_prompt=_teacher_prompt(example, course))
+            replace(row, teacher_prompt=read_by_teacher(_asked(example, course), course))
             for row, example in zip(found, examples, strict=True)
         ]
     if options.targets == "soft":
@@ -227,11 +228,6 @@ def _read(reply: Reply, request: Request, course: Course) -> dict[str, Any] | st
         return "no answer"
     label = read_label(answer, labels) if labels else answer.strip()
     return {"output": label} if label is not None else "not a label"
-
-
-def _teacher_prompt(example: Example, course: Course) -> tuple[int, ...]:
-    teacher = course.white_box
-    return teacher.codec.prompt(_asked(example, course), max_tokens=teacher.context_tokens or None)
 
 
 def _of_labels(example: Example, course: Course) -> Lesson:

@@ -48,7 +48,7 @@ def rows(examples: Sequence[Example], course: Course) -> list[Lesson]:
     The paper's code puts `predict: ` before the input of the label task. Ours has nothing there: so the student is
     called, the same call as every other student's, and its answers cost not a token more.
     """
-    return [tuple(_tasks(example, course)) for example in examples]
+    return [tuple(_tasks(example, course)) for example in with_sound_rationales(examples, course.task).examples]
 
 
 def loss(model: Any, batch: Batch, course: Course) -> Tensor:

@@ -1,10 +1,11 @@
 """Fine-tunes the base model on the training rows and leaves the best checkpoint as a plain transformers folder."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -22,7 +23,7 @@ from prompt2model.errors import ConfigError, DataError
 from prompt2model.layers import save_every
 from prompt2model.method_choice import choose_method
 from prompt2model.methods import check_suits, open_method, without_white_box
-from prompt2model.records import Checkpoint, Splits, Student, TaskSpec
+from prompt2model.records import Checkpoint, Example, Splits, Student, TaskSpec
 from prompt2model.student import LocalModel, adapt, dtype_of, fingerprint, load, load_codec, merge, save
 from prompt2model.student_prompt import set_student_prompt
 from prompt2model.supply import Supply
@@ -32,6 +33,7 @@ from prompt2model.training import Loop, Plan
 from prompt2model.validation import HeldOut
 from prompt2model.weights import fetch
 
+T = TypeVar("T")
 SAVE_EVERY_SECONDS = 90.0
 """What a killed process loses at most."""
 
@@ -76,9 +78,10 @@ def train(
     if "logits" in method.needs(options):
         codec.end_with(course.white_box.codec.end)
     set_student_prompt(codec)
-    prepared = method.prepare(splits.train, course) if hasattr(method, "prepare") else Prepared(splits.train)
-    lessons = _lessons(method, prepared, course, config.method)
-    held_out = [row for lesson in method.rows(splits.validation, course) for row in lesson]
+    prepared = _prepared(method, splits.train, course)
+    with _in_turn(method, options):
+        lessons = _lessons(method, prepared, course, config.method)
+        held_out = [row for lesson in method.rows(splits.validation, course) for row in lesson]
     model = _equipped(method, model, course, config.lora_rank)
     supply = _supply(method, lessons, model, course, config.batch_rows, accelerator)
     plan = _plan(method, supply, model, course, config, precision=precision, key=key)
@@ -157,6 +160,19 @@ def check_fits(config: TrainConfig, base: str, teacher: Teacher | None) -> None:
         check_same_tokenizer(codec, local, config.method, without_white_box())
 
 
+def _in_turn(method: Any, options: Any) -> AbstractContextManager[None]:
+    """Where a teacher is asked in words, one process asks first; the others find the replies in the cache."""
+    in_turn: AbstractContextManager[None] = PartialState().main_process_first()
+    return in_turn if "text" in method.needs(options) else nullcontext()
+
+
+def _prepared(method: Any, examples: Sequence[Example], course: Course) -> Prepared:
+    """The rows as the method wants them; one process asks for all of them what a teacher is asked for that."""
+    if not hasattr(method, "prepare"):
+        return Prepared(examples)
+    return _same(method.prepare(examples, course) if PartialState().is_main_process else Prepared([]))
+
+
 def _lessons(method: Any, prepared: Prepared, course: Course, name: str) -> list[Lesson]:
     lessons = [lesson for lesson in method.rows(prepared.examples, course) if lesson]
     if not lessons:
@@ -219,9 +235,9 @@ def _kept(unfinished: Path, key: str) -> Kept | None:
     return kept if kept is not None and kept[1]["key"] == key else None
 
 
-def _same(value: str) -> str:
+def _same(value: T) -> T:
     """The main process's value, in every process."""
-    found: str = broadcast_object_list([value])[0]
+    found: T = broadcast_object_list([value])[0]
     return found
 
 
