@@ -1,48 +1,134 @@
 """AdamW on float32 master weights, and the learning rate as a pure function of the step."""
 
-import math
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 BETAS = (0.9, 0.98)
 """The second moment forgets within about 50 steps, which suits fine-tunings of a few hundred."""
+EPSILON = 1e-8
+MOST_AT_ONCE = 1 << 21
+"""Weights that a processor updates at once: their gradients, moments and masters stay in its cache from the first
+operation to the last, where those of a whole model go through memory each time."""
 
 
 class MasterAdamW:
     """AdamW (Loshchilov & Hutter, 2019, https://arxiv.org/abs/1711.05101) that keeps a float32 copy of other weights.
 
     An update is often smaller than the spacing of bfloat16 numbers, which would round it away. float32 weights are
-    their own masters. `accumulate` after each backward pass, or `accumulate_at_once` beforehand; `step` once for all.
+    their own masters. `step` after a backward pass; before a further one that belongs to the same step, `accumulate`.
     """
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self.masters = [p if p.dtype == torch.float32 else p.detach().float() for p in self.parameters]
-        self.adamw = torch.optim.AdamW(self.masters, betas=BETAS, weight_decay=0.0, fused=True)
+        self.moments = [(torch.zeros_like(master), torch.zeros_like(master)) for master in self.masters]
         self.sums: dict[int, Tensor] = {}
-        """Memory for the masters' gradients, by their places: new memory for each step would cost a tenth of it."""
+        """Of gradients in float32, by the places of their parameters, where there have been some to add."""
+        self.groups = list(_together(_pieces(self.masters)))
 
     def accumulate(self) -> None:
-        """Add the gradients of the last backward pass to the masters', in float32."""
+        """Add the gradients of the last backward pass to sums in float32."""
         for place in range(len(self.parameters)):
             self._accumulate(place)
 
-    def accumulate_at_once(self, embedding: nn.Module) -> None:
-        """From now on add each gradient as soon as a backward pass has it: it is in the cache then, and soon gone.
+    def add_rows_of(self, embedding: nn.Module) -> None:
+        """From now on add what reaches the embedding, if it is trained, to the rows that were read.
 
-        What reaches the embedding is added to the rows that were read. Else each pass would write a gradient of the
-        whole vocabulary, nearly all zeros, and add it to that of a head with the same weights.
+        Else each backward pass would write a gradient of the whole vocabulary, nearly all zeros, and add it to that of
+        a head with the same weights.
         """
         for place, parameter in enumerate(self.parameters):
-            if parameter is not self.masters[place]:
-                hook: Any = parameter.register_post_accumulate_grad_hook
-                hook(lambda _, place=place: self._accumulate(place))
-            if parameter is getattr(embedding, "weight", None) and type(embedding) is nn.Embedding:
+            if type(embedding) is nn.Embedding and parameter is embedding.weight:
                 embedding.register_forward_hook(partial(self._watch_rows, place))
+
+    def step(self, learning_rate: float, max_norm: float = 1.0) -> float:
+        """One update with the gradients, clipped; returns their norm before clipping.
+
+        Gradients that are not finite change nothing: whoever asked sees it by the norm.
+        """
+        for place in self.sums:
+            self._accumulate(place)
+        gradients = [self.sums.get(place, parameter.grad) for place, parameter in enumerate(self.parameters)]
+        norms = [torch.linalg.vector_norm(one, dtype=torch.float32) for one in gradients if one is not None]
+        norm = torch.linalg.vector_norm(torch.stack(norms))
+        if norm.isfinite():
+            scale = float((max_norm / (norm + 1e-6)).clamp(max=1.0))  # as torch's clip_grad_norm_ has it
+            for pieces in self.groups:
+                self._update(pieces, gradients, scale, learning_rate)
+        self.clear()
+        return float(norm)
+
+    def clear(self) -> None:
+        """Forget the gradients."""
+        self.sums.clear()
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def state(self) -> dict[str, Tensor]:
+        """Masters and moments by name, for a checkpoint."""
+        found: dict[str, Tensor] = {}
+        for place, (master, (first, second)) in enumerate(zip(self.masters, self.moments, strict=True)):
+            found |= {f"{place}.master": master.detach(), f"{place}.exp_avg": first, f"{place}.exp_avg_sq": second}
+        return found | {f"{piece.place}.step": piece.steps for pieces in self.groups for piece in pieces}
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take up a checkpoint's masters and moments."""
+        for place, (parameter, master) in enumerate(zip(self.parameters, self.masters, strict=True)):
+            for name, tensor in zip(("master", "exp_avg", "exp_avg_sq"), (master, *self.moments[place]), strict=True):
+                tensor.copy_(state[f"{place}.{name}"])
+            parameter.copy_(master)
+        for pieces in self.groups:
+            for piece in pieces:
+                piece.steps.copy_(state[f"{piece.place}.step"])
+
+    @torch.no_grad()
+    def _update(
+        self, pieces: Sequence["_Piece"], gradients: Sequence[Tensor | None], scale: float, rate: float
+    ) -> None:
+        """Scale the pieces' gradients, take the step, and round the masters into the model's own weights."""
+        pieces = [piece for piece in pieces if gradients[piece.place] is not None]
+        scaled = [piece.of(gradients[piece.place]).float() for piece in pieces]
+        if scale < 1:
+            torch._foreach_mul_(scaled, scale)
+        masters = [piece.of(self.masters[piece.place]) for piece in pieces]
+        first, second = ([piece.of(self.moments[piece.place][which]) for piece in pieces] for which in (0, 1))
+        adamw(
+            masters,
+            scaled,
+            first,
+            second,
+            [],
+            [piece.steps for piece in pieces],
+            fused=True,
+            amsgrad=False,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            lr=rate,
+            weight_decay=0.0,
+            eps=EPSILON,
+            maximize=False,
+        )
+        for piece, master in zip(pieces, masters, strict=True):
+            if self.parameters[piece.place] is not self.masters[piece.place]:
+                piece.of(self.parameters[piece.place]).copy_(master)
+
+    @torch.no_grad()
+    def _accumulate(self, place: int) -> None:
+        parameter = self.parameters[place]
+        if parameter is self.masters[place] or parameter.grad is None:
+            return
+        if place in self.sums:
+            self.sums[place] += parameter.grad
+        else:
+            self.sums[place] = parameter.grad.float()
+        parameter.grad = None
 
     def _watch_rows(self, place: int, embedding: nn.Embedding, given: tuple[Tensor, ...], read: Tensor) -> Tensor:
         """What was read, as the beginning of a graph of its own."""
@@ -56,75 +142,60 @@ class MasterAdamW:
 
     @torch.no_grad()
     def _add_rows(self, place: int, rows: Tensor, gradient: Tensor) -> None:
-        master = self.masters[place]
-        if master.grad is None:
-            master.grad = self._sum(place).zero_()
-        master.grad.index_add_(0, rows, gradient.float())
+        self._accumulate(place)
+        parameter = self.parameters[place]
+        found = parameter.grad if parameter is self.masters[place] else self.sums.get(place)
+        if found is None:
+            found = torch.zeros_like(self.masters[place])
+            if parameter is self.masters[place]:
+                parameter.grad = found
+            else:
+                self.sums[place] = found
+        found.index_add_(0, rows, gradient.float())
 
-    @torch.no_grad()
-    def _accumulate(self, place: int) -> None:
-        parameter, master = self.parameters[place], self.masters[place]
-        if parameter is master or parameter.grad is None:
-            return
-        master.grad = (
-            self._sum(place).copy_(parameter.grad) if master.grad is None else master.grad.add_(parameter.grad)
-        )
-        parameter.grad = None
 
-    def _sum(self, place: int) -> Tensor:
-        if place not in self.sums:
-            self.sums[place] = torch.empty_like(self.masters[place])
-        return self.sums[place]
+class _Piece(NamedTuple):
+    """Some rows of a parameter."""
 
-    def step(self, learning_rate: float, max_norm: float = 1.0) -> float:
-        """One update with the accumulated gradients, clipped; returns their norm before clipping.
+    place: int
+    start: int
+    stop: int
+    weights: int
+    steps: Tensor
+    """How many it has taken, ()."""
 
-        Gradients that are not finite change nothing: whoever asked sees it by the norm.
-        """
-        gradients = [master.grad for master in self.masters if master.grad is not None]
-        norm = float(nn.utils.get_total_norm(gradients))
-        if not math.isfinite(norm):
-            self.clear()
-            return norm
-        if norm > max_norm:
-            nn.utils.clip_grads_with_norm_(self.masters, max_norm, torch.tensor(norm))
-        for group in self.adamw.param_groups:
-            group["lr"] = learning_rate
-        self.adamw.step()
-        self.write_back()
-        self.clear()
-        return norm
+    def of(self, tensor: Any) -> Tensor:
+        """Its part of a tensor of the parameter's shape."""
+        part: Tensor = tensor[self.start : self.stop] if tensor.ndim else tensor
+        return part
 
-    def clear(self) -> None:
-        """Forget accumulated gradients."""
-        for tensor in (*self.parameters, *self.masters):
-            tensor.grad = None
 
-    @torch.no_grad()
-    def write_back(self) -> None:
-        """Round the masters into the model's own weights."""
-        for parameter, master in zip(self.parameters, self.masters, strict=True):
-            if parameter is not master:
-                parameter.copy_(master)
+def _pieces(masters: Sequence[Tensor]) -> Iterator[_Piece]:
+    """All rows of all parameters, large ones in several pieces."""
+    for place, master in enumerate(masters):
+        rows = len(master) if master.ndim else 1
+        a_row = max(1, master.numel() // max(1, rows))
+        at_once = max(1, _most_at_once(master) // a_row)
+        for start in range(0, rows, at_once):
+            stop = min(start + at_once, rows)
+            yield _Piece(place, start, stop, a_row * (stop - start), torch.zeros((), device=master.device))
 
-    def state(self) -> dict[str, Tensor]:
-        """Masters and moments by name, for a checkpoint."""
-        found: dict[str, Tensor] = {}
-        for index, master in enumerate(self.masters):
-            found[f"{index}.master"] = master.detach()
-            for name, value in self.adamw.state.get(master, {}).items():
-                found[f"{index}.{name}"] = value
-        return found
 
-    @torch.no_grad()
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Take up a checkpoint's masters and moments."""
-        for index, master in enumerate(self.masters):
-            master.copy_(state[f"{index}.master"])
-            for name in ("step", "exp_avg", "exp_avg_sq"):
-                if f"{index}.{name}" in state:
-                    self.adamw.state[master][name] = state[f"{index}.{name}"].to(master.device).clone()
-        self.write_back()
+def _together(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
+    """The pieces that are updated at once."""
+    some, weights = list[_Piece](), 0
+    for piece in pieces:
+        if some and weights + piece.weights > _most_at_once(piece.steps):
+            yield some
+            some, weights = [], 0
+        some.append(piece)
+        weights += piece.weights
+    if some:
+        yield some
+
+
+def _most_at_once(tensor: Tensor) -> int:
+    return MOST_AT_ONCE if tensor.device.type == "cpu" else sys.maxsize
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: float = 0.1) -> float:

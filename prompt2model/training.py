@@ -79,7 +79,7 @@ class Loop:
         self.optimiser = MasterAdamW(model.parameters())
         self.is_alone = accelerator.num_processes == 1
         if self.is_alone:  # several exchange first what has added up in the model's own gradients
-            self.optimiser.accumulate_at_once(model.get_input_embeddings())
+            self.optimiser.add_rows_of(model.get_input_embeddings())
         self.micro = MicroBatches(model)
         self.state = State()
         self.kept = kept
@@ -154,7 +154,7 @@ class Loop:
                     f"Memory ran out at step {self.state.step + 1}, with {sum(map(len, part))} tokens at a time.",
                     hint="Shorter rows (train.max_length), adapters (train.lora_rank=8) or a smaller base need less.",
                 ) from error
-            if not self.is_alone and is_last:
+            if self.is_alone and not is_last:
                 self.optimiser.accumulate()
             loss_sum += float(loss.detach())
         return loss_sum

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import nn
 
+from prompt2model import optimiser as module
 from prompt2model.optimiser import BETAS, MasterAdamW, learning_rate
+
+
+@pytest.fixture(autouse=True, params=[1, 12, 1 << 21])
+def at_once(request, monkeypatch):
+    """However many weights are updated at once, the steps are the same."""
+    monkeypatch.setattr(module, "MOST_AT_ONCE", request.param)
 
 
 def parameters(dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
@@ -36,7 +43,8 @@ def test_float32_weights_take_exactly_the_steps_of_torchs_adamw():
             parameter.grad = gradient.clone()
         torch.nn.utils.clip_grad_norm_(theirs, 1.0)
         reference.step()
-    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    exact = module.MOST_AT_ONCE > 1  # pieces of a row end in other instructions
+    torch.testing.assert_close(ours, theirs, rtol=0 if exact else 1e-6, atol=0)
 
 
 def test_updates_smaller_than_the_spacing_of_bfloat16_are_kept():
@@ -74,7 +82,7 @@ def test_gradients_of_several_passes_add_up_in_float32():
         weight.grad = torch.tensor([gradient], dtype=torch.bfloat16)
         optimiser.accumulate()
         assert weight.grad is None
-    assert optimiser.masters[0].grad == 258.0
+    assert optimiser.sums[0] == 258.0
 
 
 def test_gradients_are_clipped_and_the_norm_is_that_before():
@@ -82,7 +90,7 @@ def test_gradients_are_clipped_and_the_norm_is_that_before():
     optimiser = MasterAdamW([weight])
     weight.grad = torch.tensor([30.0, 40.0])
     assert optimiser.step(0.0) == pytest.approx(50.0)
-    assert optimiser.adamw.state[weight]["exp_avg"].norm() == pytest.approx(1 - BETAS[0])
+    assert optimiser.moments[0][0].norm() == pytest.approx(1 - BETAS[0])
 
 
 @pytest.mark.parametrize("gradient", [float("nan"), float("inf")])
@@ -144,18 +152,20 @@ class Tied(nn.Module):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_gradients_that_are_added_at_once_are_those_of_autograd(dtype):
+def test_gradients_of_the_rows_that_were_read_are_those_of_autograd(dtype):
     model = Tied().to(dtype)
     plain = deepcopy(model)
     optimiser = MasterAdamW(model.parameters())
-    optimiser.accumulate_at_once(model.read)
+    optimiser.add_rows_of(model.read)
     for ids in (torch.tensor([[1, 2, 3], [5, 5, 5]]), torch.tensor([[1, 9, 10]])):
         for one in (model, plain):
             one(ids).float().square().sum().backward()
+        optimiser.accumulate()
     exact = dtype == torch.float32
-    for master, parameter in zip(optimiser.masters, plain.parameters(), strict=True):
+    for place, (own, parameter) in enumerate(zip(model.parameters(), plain.parameters(), strict=True)):
+        found = optimiser.sums.get(place, own.grad)
         torch.testing.assert_close(
-            master.grad, parameter.grad.float(), rtol=1e-5 if exact else 3e-2, atol=1e-5 if exact else 3e-2
+            found, parameter.grad.float(), rtol=1e-5 if exact else 3e-2, atol=1e-5 if exact else 3e-2
         )
     assert exact or all(parameter.grad is None for parameter in model.parameters())
 
@@ -163,7 +173,7 @@ def test_gradients_that_are_added_at_once_are_those_of_autograd(dtype):
 def test_a_second_step_begins_with_no_gradient_of_the_first():
     model = Tied().bfloat16()
     optimiser = MasterAdamW(model.parameters())
-    optimiser.accumulate_at_once(model.read)
+    optimiser.add_rows_of(model.read)
     norms = []
     for _ in range(2):
         model(torch.tensor([[1, 2, 4]])).float().square().sum().backward()
