@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -37,15 +38,19 @@ class MasterAdamW:
         for place in range(len(self.parameters)):
             self._accumulate(place)
 
-    def add_rows_of(self, embedding: nn.Module) -> None:
-        """From now on add what reaches the embedding, if it is trained, to the rows that were read.
+    @contextmanager
+    def adding_rows_of(self, embedding: nn.Module) -> Iterator[None]:
+        """Within, add what reaches the embedding, if it is trained, to the rows that were read.
 
         Else each backward pass would write a gradient of the whole vocabulary, nearly all zeros, and add it to that of
         a head with the same weights.
         """
-        for place, parameter in enumerate(self.parameters):
-            if type(embedding) is nn.Embedding and parameter is embedding.weight:
-                embedding.register_forward_hook(partial(self._watch_rows, place))
+        with ExitStack() as stack:
+            for place, parameter in enumerate(self.parameters):
+                if type(embedding) is nn.Embedding and parameter is embedding.weight:
+                    hook = embedding.register_forward_hook(partial(self._watch_rows, place))
+                    stack.callback(hook.remove)
+            yield
 
     def step(self, learning_rate: float, max_norm: float = 1.0) -> float:
         """One update with the gradients, clipped; returns their norm before clipping.
@@ -56,7 +61,7 @@ class MasterAdamW:
             self._accumulate(place)
         gradients = [self.sums.get(place, parameter.grad) for place, parameter in enumerate(self.parameters)]
         norms = [torch.linalg.vector_norm(one, dtype=torch.float32) for one in gradients if one is not None]
-        norm = torch.linalg.vector_norm(torch.stack(norms))
+        norm = torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
         if norm.isfinite():
             scale = float((max_norm / (norm + 1e-6)).clamp(max=1.0))  # as torch's clip_grad_norm_ has it
             for pieces in self.groups:

@@ -78,8 +78,6 @@ class Loop:
         self.wrapped, self.model = accelerator.prepare(model), model
         self.optimiser = MasterAdamW(model.parameters())
         self.is_alone = accelerator.num_processes == 1
-        if self.is_alone:  # several exchange first what has added up in the model's own gradients
-            self.optimiser.add_rows_of(model.get_input_embeddings())
         self.micro = MicroBatches(model)
         self.state = State()
         self.kept = kept
@@ -89,7 +87,9 @@ class Loop:
         if self.kept:
             self._take_up(*self.kept, supply)
         saved = time.perf_counter()
-        with progress.task("training", total=self.plan.steps) as advance:
+        # several processes exchange first what has added up in the model's own gradients
+        rows = self.optimiser.adding_rows_of(self.model.get_input_embeddings()) if self.is_alone else nullcontext()
+        with rows, progress.task("training", total=self.plan.steps) as advance:
             advance(self.state.step)
             while self.state.step < self.plan.steps and not self._is_stale():
                 started = time.perf_counter()

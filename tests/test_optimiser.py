@@ -156,10 +156,10 @@ def test_gradients_of_the_rows_that_were_read_are_those_of_autograd(dtype):
     model = Tied().to(dtype)
     plain = deepcopy(model)
     optimiser = MasterAdamW(model.parameters())
-    optimiser.add_rows_of(model.read)
     for ids in (torch.tensor([[1, 2, 3], [5, 5, 5]]), torch.tensor([[1, 9, 10]])):
-        for one in (model, plain):
-            one(ids).float().square().sum().backward()
+        with optimiser.adding_rows_of(model.read):
+            model(ids).float().square().sum().backward()
+        plain(ids).float().square().sum().backward()
         optimiser.accumulate()
     exact = dtype == torch.float32
     for place, (own, parameter) in enumerate(zip(model.parameters(), plain.parameters(), strict=True)):
@@ -173,9 +173,9 @@ def test_gradients_of_the_rows_that_were_read_are_those_of_autograd(dtype):
 def test_a_second_step_begins_with_no_gradient_of_the_first():
     model = Tied().bfloat16()
     optimiser = MasterAdamW(model.parameters())
-    optimiser.add_rows_of(model.read)
     norms = []
     for _ in range(2):
-        model(torch.tensor([[1, 2, 4]])).float().square().sum().backward()
+        with optimiser.adding_rows_of(model.read):
+            model(torch.tensor([[1, 2, 4]])).float().square().sum().backward()
         norms.append(optimiser.step(0.0))
     assert norms[0] == norms[1] > 0
