@@ -12,7 +12,8 @@ from threading import Lock
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from prompt2model.errors import BudgetExceeded, ConfigError, RunError
+from prompt2model.book import Book
+from prompt2model.errors import BudgetExceeded, ConfigError
 from prompt2model.home import home
 from prompt2model.records import Record, Reply, Request, Spent
 from prompt2model.teacher import Teacher
@@ -25,7 +26,6 @@ REPAIR_TOKENS = 512
 
 MOST_PAID_ATTEMPTS = 2
 """A teacher asks a request again at most until so many attempts may have cost money (a time-out may, a 429 cannot)."""
-
 
 BATCH = " (batch)"
 """The end of a teacher's name whose requests go through the Batch API, at half the price."""
@@ -103,6 +103,9 @@ class Metered:
 
     The worst case of every request is reserved when the teacher takes it, and freed when it is answered: what answers
     did not cost pays for further requests. `book` is a file that remembers what was spent when the process is killed.
+
+    What is under way when it ends counts as spent, one attempt of each request. A batch's requests do not: its reply is
+    fetched, and counted, by whoever asks for them again.
     """
 
     def __init__(
@@ -125,6 +128,7 @@ class Metered:
         self.within, self._price, self._budget_usd = teacher, price or FREE, budget_usd
         self._reserved: dict[int, float] = {}
         self._reserved_usd, self._lock = 0.0, Lock()
+        self._at_risk = 0.0 if teacher.name.endswith(BATCH) else 1 / MOST_PAID_ATTEMPTS
         self._book = Book(book) if book else None
         self._before_usd = self._book.usd if self._book else 0.0
 
@@ -159,7 +163,7 @@ class Metered:
             self._reserved[waiting.taken] = worst
             self._reserved_usd += worst
             if self._book:
-                self._book.risk(self._reserved_usd, most=self.left_usd)
+                self._book.risk(self._at_risk * self._reserved_usd, most=self.left_usd)
         return waiting.take()
 
     def _metered(self, requests: Iterator[Request], first: int) -> Iterator[list[tuple[int, Reply]]]:
@@ -179,17 +183,17 @@ class Metered:
             self.spent += Spent(
                 requests=len(group), tokens_in=tokens_in, tokens_out=tokens_out, usd=usd, seconds=seconds
             )
-            if self._book and usd:
-                self._book.add(usd)
             self._reserved_usd -= sum(self._reserved.pop(first + index) for index, _ in group)
+            if self._book:
+                self._book.add(usd, at_risk_usd=self._at_risk * self._reserved_usd)
 
     def _write_off(self) -> None:
         """What was under way when the teacher ended may be on the bill, and nobody will hear of it."""
-        lost = sum(self._reserved.values())
+        lost = self._at_risk * sum(self._reserved.values())
         self._before_usd += lost
         self._reserved, self._reserved_usd = {}, 0.0
         if self._book:
-            self._book.settle(lost)
+            self._book.add(lost)
 
     def _worst_usd(self, request: Request) -> float:
         tokens_in, tokens_out = most_tokens_in(request), most_tokens_out(request, reasoning=self._price.reasoning)
@@ -214,43 +218,6 @@ class _Waiting:
         taken, self.next = self.next, next(self._rest, None)
         self.taken += 1
         return taken
-
-
-class Book:
-    """A file of what was spent, a line each, that survives a kill; what was under way then counts as spent."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        entries = [_entry(line) for line in path.read_text().splitlines()] if path.exists() else []
-        risks = [entry["at_risk_usd"] for entry in entries if "at_risk_usd" in entry]
-        self.usd = sum(entry.get("usd", 0.0) for entry in entries)
-        self._risk = risks[-1] if risks else 0.0
-        self.usd += self._risk
-        self.settle(self._risk)
-
-    def add(self, usd: float) -> None:
-        self._write({"usd": usd})
-
-    def risk(self, usd: float, *, most: float) -> None:
-        """Note what might be lost without a trace if the process died now: twice that at once, for few lines."""
-        if usd > self._risk:
-            self._risk = min(2 * usd, most)
-            self._write({"at_risk_usd": self._risk})
-
-    def settle(self, lost: float) -> None:
-        """Nothing is under way any more, and so much was lost."""
-        if lost:
-            self.add(lost)
-        if self._risk:
-            self._risk = 0.0
-            self._write({"at_risk_usd": 0.0})
-
-    def _write(self, entry: dict[str, float]) -> None:
-        try:
-            with self._path.open("a") as file:
-                file.write("\n" + json.dumps(entry) if file.tell() else json.dumps(entry))
-        except OSError as error:
-            raise RunError(f"{self._path} cannot be written: {error.strerror}.", hint="Is the disk full?") from error
 
 
 def prompt_text(request: Request) -> str:
@@ -295,11 +262,3 @@ def _users_own() -> dict[str, Price]:
             f"The price list {path} cannot be read: {error}.",
             hint='A line under [models] looks like this: "gpt-5-mini" = { input = 0.25, output = 2.0 }',
         ) from error
-
-
-def _entry(line: str) -> dict[str, float]:
-    """A line of the book; one that a kill cut short counts nothing, for it was at risk and counts as that."""
-    try:
-        return TypeAdapter(dict[str, float]).validate_json(line)
-    except ValidationError:
-        return {}

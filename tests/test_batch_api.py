@@ -70,6 +70,21 @@ def test_a_batch_that_was_sent_before_an_interruption_is_not_sent_again() -> Non
         assert len(server.batches.made) == 1
 
 
+def test_a_batch_that_was_interrupted_is_paid_for_once_out_of_the_same_budget(home_folder: Path) -> None:
+    (home_folder / "prices.toml").write_text('[models]\n"m" = { input = 1e6, output = 2e6 }\n')
+    settings: Any = {"options": {"batch": True}, "budget_usd": 500, "book": home_folder / "book"}
+    with serve() as server:
+        server.batches.looks_needed, server.batches.instead = 1, lambda key: (401, b"not now")
+        with pytest.raises(TeacherError, match="not now"):
+            replies(open_teacher(f"{server.url}#m", **settings), requests(3, max_tokens=5))
+        server.batches.instead = None
+        teacher = open_teacher(f"{server.url}#m", **settings)
+        assert [reply.text for reply in replies(teacher, requests(3, max_tokens=5))] == ["yes"] * 3
+        assert len(server.batches.made) == 1
+        assert spent_by(teacher).usd == 3 * (10 + 5 * 2) / 2
+        assert teacher.within.left_usd == 500 - spent_by(teacher).usd
+
+
 def test_what_a_resumed_run_asks_on_top_goes_into_a_batch_of_its_own() -> None:
     with serve() as server:
         asking = batches(server).answer(requests(3))

@@ -143,7 +143,7 @@ def test_what_was_under_way_at_a_kill_counts_as_spent(tmp_path: Path) -> None:
         file.write('\n{"usd": 3')  # the line that a kill cut short
     for _ in range(2):
         resumed = Metered(Scripted([]), price=DOLLAR, budget_usd=10, book=tmp_path / "book")
-        assert resumed.left_usd == 10 - 1 - 2 * MOST_PAID_ATTEMPTS
+        assert resumed.left_usd == 10 - 1 - 1
     assert all(json.loads(line) for line in (tmp_path / "book").read_text().splitlines() if line.endswith("}"))
     asking.close()
 
@@ -153,5 +153,26 @@ def test_what_was_under_way_when_the_caller_stopped_counts_as_spent(tmp_path: Pa
     asking = teacher.answer([request()] * 3)
     next(asking)
     asking.close()
-    assert teacher.left_usd == 10 - 1 - 2 * MOST_PAID_ATTEMPTS
+    assert teacher.left_usd == 10 - 1 - 2
     assert Metered(Scripted([]), price=DOLLAR, budget_usd=10, book=tmp_path / "book").left_usd == teacher.left_usd
+
+
+def test_no_more_is_at_risk_than_a_tenth_above_what_is_under_way(tmp_path: Path) -> None:
+    killed = Metered(Scripted([paid(1)] * 100), price=DOLLAR, book=tmp_path / "book")
+    asking = killed.answer([request()] * 100)
+    next(asking)
+    lines = [json.loads(line) for line in (tmp_path / "book").read_text().splitlines()]
+    assert lines[-1] == {"usd": 1.0, "at_risk_usd": 99.0}
+    assert max(line["at_risk_usd"] for line in lines) <= 110
+    assert len(lines) < 50
+    asking.close()
+
+
+def test_a_batch_that_is_waited_for_does_not_count_as_spent(tmp_path: Path) -> None:
+    inner = Scripted([paid(1), paid(1)], name="m (batch)")
+    teacher = Metered(inner, price=DOLLAR, budget_usd=10, book=tmp_path / "book")
+    asking = teacher.answer([request(), request()])
+    next(asking)
+    killed = Metered(Scripted([]), price=DOLLAR, budget_usd=10, book=tmp_path / "book")
+    asking.close()
+    assert killed.left_usd == teacher.left_usd == 10 - 1
