@@ -19,7 +19,7 @@ WAIT_SECONDS = 60.0
 OF_BEAMS = {"beams", "n_best", "others"}
 """Fields of a request and its reply that say nothing unless there are several beams."""
 LOOKED_UP = 500
-"""Requests that are looked up at a time; SQLite takes no more than 999 variables everywhere."""
+"""Requests that are looked up at a time; there are builds of SQLite that take no more than 999 variables."""
 
 
 def key(identity: str, request: Request) -> str:
@@ -108,7 +108,9 @@ class Cached:
         good = [(asked, reply) for asked, reply in answered if reply.finish != "failed"]
         with _or_run_error(self._path), file:
             file.execute("BEGIN IMMEDIATE")
-            earlier = self._known(file, [asked for asked, _ in good])
+            earlier: dict[str, Reply] = {}
+            for keys in _batched(asked for asked, _ in good):
+                earlier |= self._known(file, keys)
             rows = [(asked, _write(reply)) for asked, reply in good if asked not in earlier]
             file.executemany("INSERT INTO replies VALUES (?, ?)", rows)
         return [(asked, earlier.get(asked, reply)) for asked, reply in answered]

@@ -2,10 +2,13 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,6 +122,20 @@ def test_spent_counts_hits_apart(file: Path) -> None:
 def test_many_requests_are_looked_up(file: Path) -> None:
     questions = [str(number) for number in range(3000)]
     assert texts(Cached(Scripted(questions, group_size=500), file), *questions) == questions
+    assert texts(Cached(Scripted([]), file), *questions) == questions
+
+
+def test_a_group_of_any_size_is_kept_where_sqlite_takes_999_variables(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OldBuild(sqlite3.Connection):
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **settings)
+            self.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=OldBuild))
+    questions = [str(number) for number in range(3000)]
+    assert texts(Cached(Scripted(questions, group_size=3000), file), *questions) == questions
     assert texts(Cached(Scripted([]), file), *questions) == questions
 
 
