@@ -5,7 +5,7 @@ import math
 import re
 import string
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
@@ -127,7 +127,7 @@ def _read(content: bytes, request: Request, sent: Mapping[str, Any]) -> list[Rep
         return [first, *others]
     told = answer.choices[0].logprobs
     if told is None or (isinstance(told, dict) and told.get("content") is None):
-        return Trouble("the reply holds no likelihoods", first.text[:200], may_be_paid=True, ends_all="likelihoods")
+        return replace(_without_likelihoods(first.text), ends_all="likelihoods")
     likely = (_with_logprobs if request.choices else _with_places)(first, answer.choices[0], request)
     return likely if isinstance(likely, Trouble) else [likely]
 
@@ -143,7 +143,7 @@ def _with_logprobs(reply: Reply, choice: "_Choice", request: Request) -> Reply |
     try:
         first = _Logprobs.model_validate(choice.logprobs).content[0].top_logprobs
     except (ValidationError, IndexError):
-        return Trouble("the reply holds no likelihoods", str(choice.logprobs)[:200])
+        return _without_likelihoods(str(choice.logprobs))
     seen: dict[str, float] = {}
     for one in first:
         letter = one.token.strip().upper()
@@ -151,7 +151,7 @@ def _with_logprobs(reply: Reply, choice: "_Choice", request: Request) -> Reply |
     least = min((one.logprob for one in first), default=0.0)
     letters = string.ascii_uppercase[: len(request.choices)]
     if not seen.keys() & set(letters):
-        return Trouble("the reply holds no likelihoods", f"The answer began with {list(seen)[:5]}.")
+        return _without_likelihoods(f"The answer began with {list(seen)[:5]}.")
     # A letter that is not among the likeliest tokens is less likely than the least of them.
     logprobs = tuple(math.log(seen[letter]) if seen.get(letter) else least for letter in letters)
     best = max(range(len(letters)), key=logprobs.__getitem__)
@@ -163,10 +163,14 @@ def _with_places(reply: Reply, choice: "_Choice", request: Request) -> Reply | T
     try:
         told = _Logprobs.model_validate(choice.logprobs).content
     except ValidationError:
-        return Trouble("the reply holds no likelihoods", str(choice.logprobs)[:200])
+        return _without_likelihoods(str(choice.logprobs))
     most = request.top_logprobs
     places = [(one.token, {top.token: top.logprob for top in one.top_logprobs[:most][::-1]}) for one in told]
     return reply.model_copy(update={"top_logprobs": tuple(places)})
+
+
+def _without_likelihoods(detail: str) -> Trouble:
+    return Trouble("the reply holds no likelihoods", detail[:200], may_be_paid=True)
 
 
 def _refusal(status: int, headers: Mapping[str, str], content: bytes, sent: Mapping[str, Any]) -> Trouble:

@@ -294,10 +294,14 @@ def _likelihoods(handler: _Handler, body: Body) -> None:
         _ok(handler, body)
         return
     tokens = (("A", -0.5), (" A", -2.5), ("b", -1.5), ("The", -4.0))
-    first = {"token": "A", "logprob": -0.5, "top_logprobs": [{"token": one, "logprob": p} for one, p in tokens]}
+    handler.say(200, _told(body, [{"token": one, "logprob": p} for one, p in tokens]))
+
+
+def _told(body: Body, likeliest: list[Body]) -> Body:
+    """An answer with the likeliest tokens of its one place."""
     answer = completion(body, "A", "length")
-    answer["choices"][0]["logprobs"] = {"content": [first]}
-    handler.say(200, answer)
+    answer["choices"][0]["logprobs"] = {"content": [{"token": "A", "logprob": -0.5, "top_logprobs": likeliest}]}
+    return answer
 
 
 def _tokens(handler: _Handler, body: Body) -> None:
@@ -356,5 +360,7 @@ MODES: dict[str, Callable[[_Handler, Body], None]] = {
     "hangs up": _hangs_up,
     "resets": _resets,
     "no head": lambda handler, body: handler.wfile.write(b"this is no HTTP\r\n\r\n"),
+    "no letter": lambda handler, body: handler.say(200, _told(body, [{"token": "The", "logprob": -0.1}])),
+    "odd likelihoods": lambda handler, body: handler.say(200, _told(body, [{"token": 1, "logprob": "likely"}])),
     "null likelihoods": lambda handler, body: handler.say(200, completion(body, "A", "length")),
 }

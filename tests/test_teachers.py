@@ -335,6 +335,22 @@ def test_a_server_that_has_no_likelihoods_after_all_ends_the_run_with_the_cure(s
     assert error.value.hint.startswith("Leave teacher_options.logprobs out")
 
 
+@pytest.mark.parametrize(
+    ("mode", "settings"),
+    [
+        ("no letter", {"choices": ("good", "bad")}),
+        ("odd likelihoods", {"choices": ("good", "bad")}),
+        ("odd likelihoods", {"top_logprobs": 5}),
+    ],
+)
+def test_a_reply_whose_likelihoods_cannot_be_read_is_paid_for(mode: str, settings: dict[str, Any]) -> None:
+    asked = request(1, max_tokens=1, **settings)
+    with serve("likelihoods", mode) as server:
+        _, reply = replies(connect(server, logprobs=True, concurrency=1), [request(0, **settings), asked])
+    assert (reply.failure, reply.tokens_in) == ("the reply holds no likelihoods", most_tokens_in(asked))
+    assert reply.tokens_out == most_tokens_out(asked, reasoning=False)
+
+
 def test_a_filtered_reply_without_likelihoods_says_nothing_about_the_server() -> None:
     with serve("filtered", "likelihoods") as server:
         asked = [request(number, choices=("good", "bad")) for number in range(2)]
