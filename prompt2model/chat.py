@@ -81,6 +81,12 @@ def repair(request: Request, answer: str, misfit: str) -> Request:
     return request.model_copy(update={"messages": (*request.messages, *turns)})
 
 
+def unfit(reply: Reply) -> Reply:
+    """The reply as one that failed, for it does not fit its schema: it is counted by that reason and not kept, so that
+    it is asked for again in another run. The text stays, for whoever can make something of it."""
+    return Reply(text=reply.text, finish="failed", failure="the answer does not fit its schema")
+
+
 def answered(
     status: int, headers: Mapping[str, str], content: bytes, request: Request, sent: Mapping[str, Any]
 ) -> list[Reply] | Trouble:
@@ -117,9 +123,6 @@ def _read(content: bytes, request: Request, sent: Mapping[str, Any]) -> list[Rep
         return Trouble("the reply holds no answer", _start(content), retry=True, may_be_paid=True)
     replies = [_reply(choice, request, sent) for choice in answer.choices[: sent.get("n", 1)]]
     first, *others = replies
-    if first.finish == "stop" and "response_format" in sent and not _is_json(first.text):
-        only_text = frozenset({"response_format"})
-        return Trouble("the reply is not JSON", first.text[:200], retry=True, may_be_paid=True, refused=only_text)
     most_out = sum(len(reply.text.encode()) for reply in replies)
     usage = answer.usage or _Usage(prompt_tokens=most_tokens_in(request), completion_tokens=most_out)
     first = first.model_copy(update={"tokens_in": usage.prompt_tokens, "tokens_out": usage.completion_tokens})
@@ -286,14 +289,6 @@ def _text(message: _Message, request: Request) -> str:
     for stop in request.stop:
         text = text.partition(stop)[0]
     return text.encode("utf-8", "replace").decode()
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _wait(headers: Mapping[str, str]) -> float:

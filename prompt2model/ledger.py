@@ -241,6 +241,23 @@ def most_tokens_out(request: Request, *, reasoning: bool) -> int:
     return (1 if request.choices else request.max_tokens) + REASONING_TOKENS * reasoning
 
 
+def lost(request: Request, answers: int = 1, *, reasoning: bool) -> Spent:
+    """An attempt whose answers did not arrive, at its most: they may be on the bill."""
+    tokens_out = answers * most_tokens_out(request, reasoning=reasoning)
+    return Spent(requests=1, tokens_in=most_tokens_in(request), tokens_out=tokens_out)
+
+
+def heard(reply: Reply) -> Spent:
+    """An attempt whose answer is asked for again."""
+    return Spent(requests=1, tokens_in=reply.tokens_in, tokens_out=reply.tokens_out)
+
+
+def with_attempts(reply: Reply, before: Spent) -> Reply:
+    """The reply with what the attempts before it have cost."""
+    tokens_in, tokens_out = reply.tokens_in + before.tokens_in, reply.tokens_out + before.tokens_out
+    return reply.model_copy(update={"tokens_in": tokens_in, "tokens_out": tokens_out})
+
+
 def _guess_tokens(text: str) -> int:
     return -(-len(text) // 3)
 

@@ -22,7 +22,6 @@ from prompt2model import registry
 from prompt2model.errors import BudgetExceeded, ConfigError, MissingExtra, Prompt2ModelError, TeacherError
 from prompt2model.ledger import MOST_PAID_ATTEMPTS, most_tokens_in, most_tokens_out
 from prompt2model.records import Message, Reply, Request
-from prompt2model.schemas import misfit
 from prompt2model.teacher import Teacher, replies, spent_by
 from prompt2model.teachers import choose_teacher, decided_by, open_teacher
 from prompt2model.teachers.scripted import Scripted
@@ -275,15 +274,24 @@ def test_a_server_without_schemas_is_asked_in_text() -> None:
         assert json.dumps(SCHEMA) in server.asked[-1]["messages"][0]["content"]
 
 
-def test_a_server_that_ignores_schemas_is_asked_in_text_once_and_its_first_answer_is_counted() -> None:
+def test_a_server_that_ignores_schemas_again_and_again_is_asked_in_text_from_then_on() -> None:
     def text(body: dict[str, Any]) -> str:
         return "One, I think." if "response_format" in body else '{"answer": 1}'
 
     with serve(text=text) as server:
-        answers = replies(connect(server, concurrency=1), [request(i, json_schema=SCHEMA) for i in range(3)])
-        assert [reply.text for reply in answers] == ['{"answer": 1}'] * 3
-        assert len(server.asked) == 1 + 3
-        assert answers[0].tokens_out > answers[1].tokens_out
+        answers = replies(connect(server, concurrency=1), [request(i, json_schema=SCHEMA) for i in range(4)])
+        assert [reply.text for reply in answers] == ["One, I think."] + ['{"answer": 1}'] * 3
+        assert ["response_format" in body for body in server.asked] == [True, True, True, False, False, False]
+        assert [reply.tokens_out for reply in answers] == [10, 10, 5, 5]
+
+
+def test_one_answer_that_is_no_json_says_nothing_about_the_server() -> None:
+    answers = iter(["One, I think.", *['{"answer": 1}'] * 3])
+    with serve(text=lambda body: next(answers)) as server:
+        found = replies(connect(server, concurrency=1), [request(i, json_schema=SCHEMA) for i in range(3)])
+        assert [reply.text for reply in found] == ['{"answer": 1}'] * 3
+        assert all("response_format" in body for body in server.asked)
+        assert "it is not JSON" in server.asked[1]["messages"][-1]["content"]
 
 
 def test_an_answer_that_does_not_fit_its_schema_is_asked_for_once_more_and_both_are_counted() -> None:
@@ -297,10 +305,28 @@ def test_an_answer_that_does_not_fit_its_schema_is_asked_for_once_more_and_both_
         assert "'answer' of the answer is not of the type integer" in server.asked[1]["messages"][2]["content"]
 
 
-def test_an_answer_that_never_fits_is_handed_on_as_it_is_after_one_repair() -> None:
-    with serve(text=lambda body: "{}") as server:
-        assert replies(connect(server), [request(json_schema=SCHEMA)])[0].text == "{}"
+@pytest.mark.parametrize("mode", ["429 then ok", "500"])
+def test_a_repair_that_fails_for_a_passing_reason_is_tried_again(mode: str) -> None:
+    with serve("ok", mode, "ok", text=lambda body: "{}" if len(body["messages"]) == 1 else '{"answer": 1}') as server:
+        [reply] = replies(connect(server), [request(json_schema=SCHEMA)])
+        assert (reply.text, reply.tokens_in, len(server.asked)) == ('{"answer": 1}', 20, 3)
+
+
+def test_a_repair_whose_answer_is_lost_is_the_last_attempt_and_both_are_counted() -> None:
+    asked = request(json_schema=SCHEMA)
+    with serve("ok", "half", text=lambda body: "{}") as server:
+        [reply] = replies(connect(server), [asked])
+        assert (reply.failure, reply.tokens_in) == ("the connection broke", 10 + most_tokens_in(asked))
         assert len(server.asked) == 2
+
+
+def test_an_answer_that_never_fits_has_failed_after_one_repair_and_is_asked_for_in_the_next_run() -> None:
+    with serve(text=lambda body: "{}") as server:
+        for run in (1, 2):
+            [reply] = replies(open_teacher(f"{server.url}#m"), [request(json_schema=SCHEMA)])
+            assert (reply.failure, reply.text) == ("the answer does not fit its schema", "{}")
+            assert (reply.tokens_in, reply.tokens_out) == (20, 10)
+            assert len(server.asked) == 2 * run
 
 
 # Likelihoods
@@ -748,9 +774,11 @@ def test_transformers_serve_ignores_what_it_has_not_and_the_teacher_finds_out(
     name = f"#{weights_folder}"
     with transformers_serve(weights_folder) as url:
         teacher = open_teacher(url + name, options={"concurrency": 1})
-        shown, unshown = replies(teacher, [capital("Berlin", '{"country": "Germany"}'), capital()])
+        asked = [capital("Berlin", '{"country": "Germany"}'), *(capital(seed=seed) for seed in range(3))]
+        shown, *unshown = replies(teacher, asked)
         assert json.loads(shown.text) == {"country": "France"}
-        assert misfit(unshown.text, COUNTRY)  # also when told the schema in words, and what was wrong
+        # also when told what was wrong, and in the end the schema in words
+        assert {reply.failure for reply in unshown} == {"the answer does not fit its schema"}
         drawn = [request(0, max_tokens=8).model_copy(update={"seed": seed}) for seed in (1, 2)]
         assert all(reply.text for reply in replies(teacher, drawn))
         without = [record.message for record in caplog.records if "does not take" in record.message]
@@ -770,12 +798,12 @@ COUNTRY = {
 }
 
 
-def capital(*shown: str) -> Request:
+def capital(*shown: str, seed: int = 0) -> Request:
     """A question to be answered in JSON; what is shown is another capital and the answer about that."""
     asked = [f"{city} is the capital of which country?" for city in (*shown[:1], "Paris")]
     texts = [asked[0], shown[1], asked[1]] if shown else asked
     turns = [Message(role="user" if place % 2 == 0 else "assistant", content=text) for place, text in enumerate(texts)]
-    return Request(messages=tuple(turns), json_schema=COUNTRY, temperature=0, max_tokens=20)
+    return Request(messages=tuple(turns), json_schema=COUNTRY, temperature=0, max_tokens=20, seed=seed)
 
 
 @contextmanager
