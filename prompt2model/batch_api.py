@@ -1,7 +1,7 @@
 """The provider's Batch API: half the price, within a day. https://platform.openai.com/docs/guides/batch
 
 A batch that was sent is noted in the user's folder before it is waited for: the same requests again, days later or
-after a kill, wait for that batch instead of sending another.
+after a kill, wait for that batch instead of sending another. The note is kept until all its answers were handed on.
 """
 
 import hashlib
@@ -10,16 +10,15 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import openai
 from openai.types import Batch
 
 from prompt2model import chat
-from prompt2model.errors import RunError, TeacherError
-from prompt2model.home import home
+from prompt2model.batch_notes import Note, kept
+from prompt2model.errors import TeacherError
 from prompt2model.records import Reply, Request
 from prompt2model.servers import connected, without_key
 from prompt2model.several import Numbered, together
@@ -74,7 +73,7 @@ class Batches:
                     settled = [_settled(line.group, outcomes[line.id], number == MOST_TRIES - 1) for line in lines]
                     again += [group for _, groups in settled for group in groups]
                     yield [reply for replies, _ in settled for reply in replies]
-                    note.delete()
+                    note.forget({line.id for line in lines})
                 if not (asked := self._lines(again)):
                     return
                 count = sum(len(line.group) for line in asked)
@@ -83,21 +82,21 @@ class Batches:
     def _lines(self, groups: Iterable[Group]) -> list["_Line"]:
         return [_Line(group, self.body(group[0][1], len(group))) for group in groups]
 
-    def _sent(self, asked: Sequence["_Line"], client: openai.OpenAI) -> Iterator[tuple["_Note", list["_Line"]]]:
+    def _sent(self, asked: Sequence["_Line"], client: openai.OpenAI) -> Iterator[tuple[Note, list["_Line"]]]:
         """Batches that were sent before and hold some of the requests, then new ones with the rest."""
         waiting = {line.id: line for line in asked}
-        for note in _Note.kept(self.name):
+        for note in kept(self.name):
             if lines := [waiting.pop(one) for one in note.ids if one in waiting]:
                 yield note, lines
         for some in _chunks(list(waiting.values())):
             content = "\n".join(line.text for line in some).encode()
             with self._translated("the upload of a batch"):
                 file = client.files.create(file=("requests.jsonl", content), purpose="batch").id
-            note = _Note(self.name, [line.id for line in some], file)
+            note = Note(self.name, [line.id for line in some], file)
             note.write()
             yield note, some
 
-    def _outcomes(self, note: "_Note", lines: Sequence["_Line"], client: openai.OpenAI) -> dict[str, Any]:
+    def _outcomes(self, note: Note, lines: Sequence["_Line"], client: openai.OpenAI) -> dict[str, Any]:
         """By the requests' ids: the reply, or the trouble that came instead."""
         batch = self._wait(note, client)
         with self._translated("the results of a batch"):
@@ -112,7 +111,7 @@ class Batches:
         missing = chat.Trouble(f"not done when the batch was {batch.status}", retry=True)
         return {line.id: _outcome(told[line.id], line) if line.id in told else missing for line in lines}
 
-    def _wait(self, note: "_Note", client: openai.OpenAI) -> Batch:
+    def _wait(self, note: Note, client: openai.OpenAI) -> Batch:
         """The batch when it is over. It is created if that was not done, or found if nobody noted its name."""
         if not note.batch:
             note.batch = self._created(note, client)
@@ -133,7 +132,7 @@ class Batches:
             time.sleep(seconds)
             seconds = min(2 * seconds, LONGEST_WAIT_SECONDS)
 
-    def _created(self, note: "_Note", client: openai.OpenAI) -> str:
+    def _created(self, note: Note, client: openai.OpenAI) -> str:
         """The name of the batch with the note's file: one that is there, or a new one."""
         with self._translated("a batch"):
             for one in client.batches.list(limit=100).data:
@@ -184,40 +183,6 @@ class _Line:
     def text(self) -> str:
         line = {"custom_id": self.id, "method": "POST", "url": "/v1/chat/completions", "body": self.sent}
         return json.dumps(line)
-
-
-@dataclass
-class _Note:
-    """A batch on its way, in a file."""
-
-    name: str
-    ids: list[str]
-    file: str = ""
-    batch: str = ""
-    path: Path = field(init=False)
-
-    def __post_init__(self) -> None:
-        digest = hashlib.sha256("\n".join([self.name, *self.ids]).encode()).hexdigest()[:24]
-        self.path = home() / "batches" / f"{digest}.json"
-
-    @staticmethod
-    def kept(name: str) -> "list[_Note]":
-        """The batches of this teacher that are on their way."""
-        told = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((home() / "batches").glob("*.json"))]
-        return [_Note(**one) for one in told if one["name"] == name]
-
-    def write(self) -> None:
-        told = {"name": self.name, "ids": self.ids, "file": self.file, "batch": self.batch}
-        draft = self.path.with_suffix(".part")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(json.dumps(told), encoding="utf-8")
-            draft.replace(self.path)
-        except OSError as error:
-            raise RunError(f"{self.path} cannot be written: {error.strerror}.", hint="Is the disk full?") from error
-
-    def delete(self) -> None:
-        self.path.unlink(missing_ok=True)
 
 
 def _chunks(lines: Sequence[_Line]) -> Iterator[list[_Line]]:

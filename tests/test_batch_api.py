@@ -94,6 +94,17 @@ def test_what_a_resumed_run_asks_on_top_goes_into_a_batch_of_its_own() -> None:
         assert [len(lines) for lines in server.batches.files.values()] == [3, 3, 2, 2]
 
 
+def test_the_answers_of_a_batch_that_are_not_asked_for_again_can_be_fetched_later(home_folder: Path) -> None:
+    with serve() as server:
+        asking = batches(server).answer(requests(5))
+        next(asking)
+        asking.close()
+        assert texts(batches(server).answer(requests(2))) == ["yes"] * 2
+        assert texts(batches(server).answer(requests(5)[2:])) == ["yes"] * 3
+        assert len(server.batches.made) == 1
+    assert not list((home_folder / "batches").iterdir())
+
+
 def test_a_batch_whose_name_was_lost_is_found_by_its_file(home_folder: Path) -> None:
     with serve() as server:
         asking = batches(server).answer(requests(1))
