@@ -55,11 +55,15 @@ class Batches:
     """That one line may ask for."""
     leave_out: Callable[[frozenset[str]], None]
     """Is told which parameters the server does not take."""
+    most_requests: int = MOST_REQUESTS
+    """Of one batch."""
     poll_seconds: float = 1.0
     """Before the second look at a batch; it doubles with each."""
 
     def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
-        """The replies, a batch at a time; no two requests may be the same, as none are behind a cache.
+        """The replies, a batch at a time, of batches that are all sent before the first is waited for.
+
+        No two requests may be the same, as none are behind a cache.
 
         Raises TeacherError when batches are refused or the server is out.
         """
@@ -67,7 +71,7 @@ class Batches:
         with connected(self.address, self.key, UPLOAD_SECONDS) as client:
             for number in range(MOST_TRIES):
                 again = list[Group]()
-                for note, lines in self._sent(asked, client):
+                for note, lines in list(self._sent(asked, client)):
                     outcomes = self._outcomes(note, lines, client)
                     self.leave_out(frozenset().union(*map(_refused, outcomes.values())))
                     settled = [_settled(line.group, outcomes[line.id], number == MOST_TRIES - 1) for line in lines]
@@ -87,18 +91,24 @@ class Batches:
         waiting = {line.id: line for line in asked}
         for note in kept(self.name):
             if lines := [waiting.pop(one) for one in note.ids if one in waiting]:
+                if not note.batch:
+                    self._create(note, client)
                 yield note, lines
-        for some in _chunks(list(waiting.values())):
+        for some in _chunks(list(waiting.values()), self.most_requests):
             content = "\n".join(line.text for line in some).encode()
             with self._translated("the upload of a batch"):
                 file = client.files.create(file=("requests.jsonl", content), purpose="batch").id
             note = Note(self.name, [line.id for line in some], file)
             note.write()
+            self._create(note, client)
             yield note, some
 
     def _outcomes(self, note: Note, lines: Sequence["_Line"], client: openai.OpenAI) -> dict[str, Any]:
         """By the requests' ids: the reply, or the trouble that came instead."""
         batch = self._wait(note, client)
+        if _lacked_room(batch):  # by now those that were sent before it are over
+            self._create(note, client)
+            batch = self._wait(note, client)
         with self._translated("the results of a batch"):
             files = [file for file in (batch.output_file_id, batch.error_file_id) if file]
             texts = [client.files.content(file).read().decode() for file in files]
@@ -112,10 +122,7 @@ class Batches:
         return {line.id: _outcome(told[line.id], line) if line.id in told else missing for line in lines}
 
     def _wait(self, note: Note, client: openai.OpenAI) -> Batch:
-        """The batch when it is over. It is created if that was not done, or found if nobody noted its name."""
-        if not note.batch:
-            note.batch = self._created(note, client)
-            note.write()
+        """The batch when it is over."""
         seconds, heard_at = self.poll_seconds, time.monotonic()
         while True:
             try:
@@ -132,15 +139,15 @@ class Batches:
             time.sleep(seconds)
             seconds = min(2 * seconds, LONGEST_WAIT_SECONDS)
 
-    def _created(self, note: Note, client: openai.OpenAI) -> str:
-        """The name of the batch with the note's file: one that is there, or a new one."""
+    def _create(self, note: Note, client: openai.OpenAI) -> None:
+        """Note the name of the batch with the note's file: one that is there, if nobody noted it, or a new one."""
         with self._translated("a batch"):
-            for one in client.batches.list(limit=100).data:
-                if one.input_file_id == note.file:
-                    return one.id
-            return client.batches.create(
+            there = [one for one in client.batches.list(limit=100).data if one.input_file_id == note.file]
+            found = next((one for one in there if not _lacked_room(one)), None) or client.batches.create(
                 input_file_id=note.file, endpoint="/v1/chat/completions", completion_window="24h"
-            ).id
+            )
+            note.batch = found.id
+        note.write()
 
     @contextmanager
     def _translated(self, what: str) -> Iterator[None]:
@@ -185,11 +192,17 @@ class _Line:
         return json.dumps(line)
 
 
-def _chunks(lines: Sequence[_Line]) -> Iterator[list[_Line]]:
+def _lacked_room(batch: Batch) -> bool:
+    """Whether it was refused for the requests or tokens of those that are waiting already."""
+    told = batch.errors.data if batch.errors else None
+    return any((one.code or "").endswith("limit_exceeded") for one in told or ())
+
+
+def _chunks(lines: Sequence[_Line], most: int) -> Iterator[list[_Line]]:
     some, size_bytes = list[_Line](), 0
     for line in lines:
         length = len(line.text)
-        if some and (len(some) == MOST_REQUESTS or size_bytes + length > MOST_BYTES):
+        if some and (len(some) == most or size_bytes + length > MOST_BYTES):
             yield some
             some, size_bytes = [], 0
         some.append(line)

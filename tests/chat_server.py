@@ -14,6 +14,12 @@ from typing import Any
 Body = dict[str, Any]
 
 
+WHY_FAILED = {
+    "failed": {"message": "the file is not to our taste"},
+    "no room": {"code": "token_limit_exceeded", "message": "Enqueued token limit reached"},
+}
+
+
 class Batches:
     """The Batch API, as much as is used of it: a batch is done at the second look, each line in the server's mode."""
 
@@ -53,7 +59,8 @@ class Batches:
             handler.say(200, "\n".join(map(json.dumps, lines)).encode())
 
     def _finish(self, server: "ChatServer", batch: Body) -> None:
-        batch["status"], out = (self.ends.pop(0) if self.ends else "completed"), []
+        end, out = self.ends.pop(0) if self.ends else "completed", []
+        batch["status"] = "failed" if end in WHY_FAILED else end
         for line in self.files[batch["input_file_id"]]:
             mode = server.next_mode(line["body"])
             refused = mode.removeprefix("no ")
@@ -70,7 +77,7 @@ class Batches:
             batch["output_file_id"] = f"file-{len(self.files)}"
             self.files[batch["output_file_id"]] = out[::-1]
         else:
-            batch["errors"] = {"data": [{"message": "the file is not to our taste"}]}
+            batch["errors"] = {"data": [WHY_FAILED[end]]}
 
 
 class ChatServer(ThreadingHTTPServer):

@@ -23,14 +23,14 @@ def requests(count: int, **settings: Any) -> list[Request]:
     return [Request(messages=(Message(role="user", content=f"Question {n}"),), **settings) for n in range(count)]
 
 
-def batches(server: ChatServer, key: str = "none") -> Batches:
+def batches(server: ChatServer, key: str = "none", **settings: Any) -> Batches:
     """Batches that are looked at often."""
 
     def body(request: Request, answers: int) -> dict[str, Any]:
         messages = [message.model_dump() for message in request.messages]
         return {"model": "m", "messages": messages, "n": answers, "seed": request.seed}
 
-    return Batches("m", server.url, key, body, lambda: MOST, lambda refused: None, poll_seconds=0.01)
+    return Batches("m", server.url, key, body, lambda: MOST, lambda refused: None, poll_seconds=0.01, **settings)
 
 
 def texts(groups: Any) -> list[str]:
@@ -59,6 +59,38 @@ def test_a_batch_is_waited_for() -> None:
         server.batches.looks_needed = 4
         assert texts(batches(server).answer(requests(2))) == ["yes", "yes"]
         assert server.batches.looks == 4
+
+
+def test_all_batches_of_a_large_job_are_sent_before_the_first_is_waited_for() -> None:
+    with serve() as server:
+        assert texts(batches(server, most_requests=2).answer(requests(5))) == ["yes"] * 5
+        looks = [place for place, path in enumerate(server.paths) if "/batches/" in path]
+        made = [place for place, path in enumerate(server.paths) if path.endswith("/batches")]
+        assert len(made) == 3
+        assert made[-1] < looks[0]
+
+
+def test_batches_that_were_sent_are_all_found_after_an_interruption() -> None:
+    with serve() as server:
+        asking = batches(server, most_requests=2).answer(requests(5))
+        next(asking)
+        asking.close()
+        assert texts(batches(server).answer(requests(5))) == ["yes"] * 5
+        assert len(server.batches.made) == 3
+
+
+def test_a_batch_for_which_there_was_no_room_is_made_again_when_those_before_it_are_over() -> None:
+    with serve() as server:
+        server.batches.ends = ["completed", "no room"]
+        assert texts(batches(server, most_requests=2).answer(requests(4))) == ["yes"] * 4
+        assert [one["input_file_id"] for one in server.batches.made.values()] == ["file-0", "file-1", "file-1"]
+
+
+def test_a_batch_for_which_there_is_never_room_ends_the_run_with_the_reason() -> None:
+    with serve() as server:
+        server.batches.ends = ["no room"] * 2
+        with pytest.raises(TeacherError, match="Enqueued token limit reached"):
+            texts(batches(server).answer(requests(2)))
 
 
 def test_a_batch_that_was_sent_before_an_interruption_is_not_sent_again() -> None:
