@@ -20,6 +20,9 @@ WHY_FAILED = {
 }
 
 
+BAD_BODIES: dict[str, Any] = {"broken": '{"choices": [{"mess', "empty": {"choices": []}}
+
+
 class Batches:
     """The Batch API, as much as is used of it: a batch is done at the second look, each line in the server's mode."""
 
@@ -68,6 +71,8 @@ class Batches:
                 good = {"status_code": 400, "body": error("Not supported with this model", refused)}
             elif mode.isdigit():
                 good = {"status_code": int(mode), "body": {}}
+            elif mode in BAD_BODIES:
+                good = {"status_code": 200, "body": BAD_BODIES[mode]}
             else:
                 good = {"status_code": 200, "body": completions(line["body"], server.text)}
             done = {"response": good, "error": None} if batch["status"] == "completed" else None

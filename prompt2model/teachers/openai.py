@@ -84,7 +84,9 @@ class Chat:
         Raises TeacherError when the server refuses all, or is out for too long.
         """
         if self._options.batch:
-            batches = Batches(self.name, *self._at, self._body, self._most_answers, self._leave_out)
+            batches = Batches(
+                self.name, *self._at, self._body, self._misfit, self._most_answers, self._leave_out, bool(self._effort)
+            )
             yield from batches.answer(map(self._checked, requests))
             return
         arrived: SimpleQueue[list[Answered] | None] = SimpleQueue()
