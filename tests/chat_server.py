@@ -241,6 +241,11 @@ def _hangs(handler: _Handler, body: Body) -> None:
     handler.close_connection = True
 
 
+def _slow(handler: _Handler, body: Body) -> None:
+    handler.server.released.wait(1.5)
+    _ok(handler, body)
+
+
 def _half(handler: _Handler, body: Body) -> None:
     handler.send_response(200)
     handler.send_header("Content-Type", "application/json")
@@ -349,6 +354,7 @@ MODES: dict[str, Callable[[_Handler, Body], None]] = {
     "500": lambda handler, body: handler.say(500, error("oh dear")),
     "502 page": lambda handler, body: handler.say(502, b"<html>Bad gateway</html>", Content_Type="text/html"),
     "hangs": _hangs,
+    "slow": _slow,
     "half": _half,
     "broken JSON": lambda handler, body: handler.say(200, b'{"choices": [{"mess'),
     "a page": lambda handler, body: handler.say(200, b"<html>Welcome</html>", Content_Type="text/html"),

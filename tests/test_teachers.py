@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer, get_ident
 from typing import Any
 
 import pytest
@@ -519,6 +521,24 @@ def test_a_server_that_goes_down_in_the_middle_ends_the_run_with_what_was_answer
         with pytest.raises(TeacherError, match=r"server error \(500\), 8 times"):
             take(connect(server).answer(requests(500)), arrived)
         assert sum(reply.finish == "stop" for reply in arrived) == 10
+
+
+@pytest.mark.parametrize("mode", ["401", "429 no credit", "404"])
+def test_answers_under_way_when_no_further_ones_are_given_are_waited_for(mode: str) -> None:
+    with serve("slow", mode) as server:
+        arrived: list[Reply] = []
+        with pytest.raises(TeacherError, match="cannot be asked"):
+            take(connect(server, timeout_seconds=30, patience_seconds=30).answer(requests(9)), arrived)
+        assert [reply.text for reply in arrived] == ["yes"]
+
+
+def test_an_interruption_does_not_wait_for_answers_under_way() -> None:
+    with serve("hangs", "401") as server:
+        began = time.monotonic()
+        Timer(0.5, signal.pthread_kill, (get_ident(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            replies(connect(server, timeout_seconds=30), requests(9))
+        assert time.monotonic() - began < 5
 
 
 def test_bad_requests_among_good_ones_do_not_end_the_run() -> None:

@@ -38,6 +38,7 @@ from prompt2model.teachers import OPENAI_MODEL
 DECIDING = ("reasoning_effort", "logprobs")
 
 GRACE_SECONDS = 1.0
+"""For the requests under way when a server is given up."""
 NO_SCHEMAS = 3
 """So many answers in a row that are no JSON are those of a server that takes a schema and does not keep to it."""
 MOST_AT_ONCE = 256
@@ -136,13 +137,12 @@ class Chat:
         health, waiting = Health(self.name, self._options), together(requests, self._most_answers)
         try:
             async with open_session(*self._at, self._options.timeout_seconds) as session, asyncio.TaskGroup() as tasks:
-                asking = _Asking(session, window, health, put)
-                watch = tasks.create_task(health.watch())
+                asking = _Asking(session, window, health, put, tasks.create_task(health.watch()))
                 while await window.enter() and (group := next(waiting, None)):
                     self._checked(group[0][1])
                     asking.has_begun(tasks.create_task(self._answer(asking, group)))
                 await asyncio.gather(*asking.under_way)
-                watch.cancel()
+                asking.watch.cancel()
                 health.ended()
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
@@ -152,9 +152,9 @@ class Chat:
         try:
             with asking.health.asking():
                 asking.put(list(zip(numbers, await self._ask(asking, requests), strict=True)))
-        except TeacherError:
+        except TeacherError as error:
             if not asking.window.is_closed:  # else the first that failed says it
-                await asking.end()
+                await asking.end(GRACE_SECONDS if error.retryable else self._options.timeout_seconds)
                 raise
 
     async def _ask(
@@ -284,17 +284,20 @@ class _Asking:
     window: Window
     health: Health
     put: Callable[[list[Answered]], None]
+    watch: asyncio.Task[None]
     under_way: set[asyncio.Task[None]] = field(default_factory=set)
 
     def has_begun(self, task: asyncio.Task[None]) -> None:
         self.under_way.add(task)
         task.add_done_callback(self.under_way.discard)
 
-    async def end(self) -> None:
-        """Begin no request any more, and give those under way a moment: they may be paid for."""
+    async def end(self, seconds: float) -> None:
+        """Begin no request any more, and wait so long for those under way: they may be paid for. A server that is up,
+        and has a reason to refuse further ones, still answers them."""
         self.window.close()
+        self.watch.cancel()
         if others := self.under_way - {asyncio.current_task()}:
-            await asyncio.wait(others, timeout=GRACE_SECONDS)
+            await asyncio.wait(others, timeout=seconds)
 
 
 def guess_tokens(request: Request, answers: int = 1) -> int:
