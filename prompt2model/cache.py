@@ -25,10 +25,14 @@ LOOKED_UP = 500
 def key(identity: str, request: Request) -> str:
     """The SHA-256 of everything that decides an answer: the teacher's identity, the request, the shape of a reply.
 
-    What only beam search has is left out elsewhere, and so are likeliest tokens where none are asked for: replies from
-    before there were any are found by their old keys.
+    What only beam search has is left out elsewhere, and so are likeliest tokens where none are asked for, and what only
+    says what a reply cost: replies from before there were any are found by their old keys.
     """
-    left_out = (set() if request.beams > 1 else OF_BEAMS) | (set() if request.top_logprobs else {"top_logprobs"})
+    left_out = (
+        {"tokens_cached"}
+        | (set() if request.beams > 1 else OF_BEAMS)
+        | (set() if request.top_logprobs else {"top_logprobs"})
+    )
     asked = request.model_dump(mode="json", exclude=left_out)
     decides = [identity, asked, sorted(Reply.model_fields.keys() - left_out)]
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()

@@ -125,7 +125,7 @@ def _read(content: bytes, request: Request, sent: Mapping[str, Any]) -> list[Rep
     first, *others = replies
     most_out = sum(len(reply.text.encode()) for reply in replies)
     usage = answer.usage or _Usage(prompt_tokens=most_tokens_in(request), completion_tokens=most_out)
-    first = first.model_copy(update={"tokens_in": usage.prompt_tokens, "tokens_out": usage.completion_tokens})
+    first = first.model_copy(update=usage.tokens())
     if not (request.choices or request.top_logprobs) or first.finish == "filtered":
         return [first, *others]
     told = answer.choices[0].logprobs
@@ -227,6 +227,14 @@ class _Choice(BaseModel):
 class _Usage(BaseModel):
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    prompt_tokens_details: Any = None
+
+    def tokens(self) -> dict[str, int]:
+        """By their names in a reply."""
+        details = self.prompt_tokens_details if isinstance(self.prompt_tokens_details, dict) else {}
+        told = details.get("cached_tokens")
+        cached = min(max(told, 0), self.prompt_tokens) if isinstance(told, int) else 0
+        return {"tokens_in": self.prompt_tokens, "tokens_out": self.completion_tokens, "tokens_cached": cached}
 
 
 class _Completion(BaseModel):

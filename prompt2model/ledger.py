@@ -4,13 +4,13 @@ import json
 import re
 import time
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from threading import Lock
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from prompt2model.book import Book
 from prompt2model.errors import BudgetExceeded, ConfigError
@@ -36,12 +36,35 @@ class Price(Record):
 
     input: float = Field(ge=0)
     output: float = Field(ge=0)
+    cached: float | None = Field(None, ge=0)
+    """Of what the provider had at hand from an earlier prompt; None: as much as any other input."""
     reasoning: bool = False
     as_of: str = ""
     """The day of the price list; empty for a price of the user's own."""
 
-    def usd(self, tokens_in: int, tokens_out: int) -> float:
-        return (tokens_in * self.input + tokens_out * self.output) / 1e6
+    def usd(self, tokens_in: int, tokens_out: int, tokens_cached: int = 0) -> float:
+        """`tokens_cached` are a part of `tokens_in`."""
+        less = 0.0 if self.cached is None else self.input - self.cached
+        return (tokens_in * self.input - tokens_cached * less + tokens_out * self.output) / 1e6
+
+    def of(self, replies: Collection[Reply]) -> Spent:
+        """What the replies cost."""
+        tokens_in, tokens_out = sum(reply.tokens_in for reply in replies), sum(reply.tokens_out for reply in replies)
+        tokens_cached = sum(reply.tokens_cached for reply in replies)
+        return Spent(
+            requests=len(replies),
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+            tokens_cached=tokens_cached,
+            usd=self.usd(tokens_in, tokens_out, tokens_cached),
+        )
+
+    @model_validator(mode="after")
+    def _what_is_cached_is_no_dearer(self) -> "Price":
+        """A budget reckons with prompts that are not."""
+        if self.cached is not None and self.cached > self.input:
+            raise ValueError(f"cached is {self.cached:g}, and must not be above input, {self.input:g}")
+        return self
 
 
 FREE = Price(input=0, output=0)
@@ -51,12 +74,13 @@ LOCAL = ("transformers", "scripted", "vllm")
 def price(name: str) -> Price | None:
     """The price of a teacher by the name that `--teacher` takes; None when it is not known.
 
-    The user's own `prices.toml` comes first. A dated model (gpt-4o-2024-08-06) costs what the undated one does.
+    The user's own `prices.toml` comes first. A dated model (gpt-4o-2024-08-06) costs what the undated one does. Of a
+    batch, prompts that the provider has at hand cost what others do.
     Raises ConfigError when the user's file cannot be read.
     """
     if name.endswith(BATCH):
         found = price(name.removesuffix(BATCH))
-        return found and found.model_copy(update={"input": found.input / 2, "output": found.output / 2})
+        return found and found.model_copy(update={"input": found.input / 2, "output": found.output / 2, "cached": None})
     model = model_of(name)
     known = _listed() | _users_own()
     for key in (name, model, re.sub(r"-(\d{4}-\d{2}-\d{2}|\d{8})$", "", model)):
@@ -73,7 +97,8 @@ def price_line(name: str) -> str:
     if not found.input and not found.output:
         return "free"
     when = f", prices of {found.as_of}" if found.as_of else ""
-    return f"${found.input:g} in, ${found.output:g} out per million tokens{when}"
+    cached = "" if found.cached is None else f" (${found.cached:g} cached)"
+    return f"${found.input:g} in{cached}, ${found.output:g} out per million tokens{when}"
 
 
 def model_of(name: str) -> str:
@@ -177,15 +202,12 @@ class Metered:
             self._write_off()
 
     def _count(self, first: int, group: list[tuple[int, Reply]], seconds: float) -> None:
-        tokens_in, tokens_out = sum(reply.tokens_in for _, reply in group), sum(reply.tokens_out for _, reply in group)
-        usd = self._price.usd(tokens_in, tokens_out)
+        spent = self._price.of([reply for _, reply in group])
         with self._lock:
-            self.spent += Spent(
-                requests=len(group), tokens_in=tokens_in, tokens_out=tokens_out, usd=usd, seconds=seconds
-            )
+            self.spent += spent + Spent(seconds=seconds)
             self._reserved_usd -= sum(self._reserved.pop(first + index) for index, _ in group)
             if self._book:
-                self._book.add(usd, at_risk_usd=self._at_risk * self._reserved_usd)
+                self._book.add(spent.usd, at_risk_usd=self._at_risk * self._reserved_usd)
 
     def _write_off(self) -> None:
         """What was under way when the teacher ended may be on the bill, and nobody will hear of it."""
@@ -249,13 +271,13 @@ def lost(request: Request, answers: int = 1, *, reasoning: bool) -> Spent:
 
 def heard(reply: Reply) -> Spent:
     """An attempt whose answer is asked for again."""
-    return Spent(requests=1, tokens_in=reply.tokens_in, tokens_out=reply.tokens_out)
+    return FREE.of([reply])
 
 
 def with_attempts(reply: Reply, before: Spent) -> Reply:
     """The reply with what the attempts before it have cost."""
-    tokens_in, tokens_out = reply.tokens_in + before.tokens_in, reply.tokens_out + before.tokens_out
-    return reply.model_copy(update={"tokens_in": tokens_in, "tokens_out": tokens_out})
+    both = heard(reply) + before
+    return reply.model_copy(update=both.model_dump(include={"tokens_in", "tokens_out", "tokens_cached"}))
 
 
 def _guess_tokens(text: str) -> int:

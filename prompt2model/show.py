@@ -143,7 +143,8 @@ def spent_lines(ledger: Sequence[Entry], planned: "Sequence[Step]") -> list[str]
     spent, stages = total(ledger), dict.fromkeys(entry.stage for entry in ledger)
     by_stage = [f"{stage} {_usd(total(one for one in ledger if one.stage == stage).usd)}" for stage in stages]
     said = sum(step.requests for step in planned), sum(step.usd for step in planned)
-    tokens = f"{spent.tokens_in:,} tokens read, {spent.tokens_out:,} written"
+    again = f" ({spent.tokens_cached:,} of them from the provider's cache)" if spent.tokens_cached else ""
+    tokens = f"{spent.tokens_in:,} tokens read{again}, {spent.tokens_out:,} written"
     cached = f" ({spent.cached:,} of them from the cache)" if spent.cached else ""
     return [
         f"teacher {tokens}, {_usd(spent.usd)}" + (f": {', '.join(by_stage)}" if by_stage else "") + cached,

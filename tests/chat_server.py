@@ -280,6 +280,18 @@ def _echoes_the_key(handler: _Handler, body: Body) -> None:
     handler.say(401, error(f"Incorrect API key provided: {handler.headers['Authorization']}"))
 
 
+def _prompt_at_hand(handler: _Handler, body: Body) -> None:
+    answer = completion(body, "yes")
+    answer["usage"]["prompt_tokens_details"] = {"cached_tokens": 8, "audio_tokens": 0}
+    handler.say(200, answer)
+
+
+def _odd_details(handler: _Handler, body: Body) -> None:
+    answer = completion(body, "yes")
+    answer["usage"]["prompt_tokens_details"] = {"cached_tokens": None}
+    handler.say(200, answer)
+
+
 def _old_limit(handler: _Handler, body: Body) -> None:
     """As OpenAI's models that think first: no max_tokens, no temperature but 1."""
     if "max_tokens" in body:
@@ -370,6 +382,8 @@ MODES: dict[str, Callable[[_Handler, Body], None]] = {
     "filtered": lambda handler, body: handler.say(200, completion(body, "", "content_filter")),
     "refusal": lambda handler, body: handler.say(200, completion(body, None, refusal="I will not.")),
     "no usage": _no_usage,
+    "prompt at hand": _prompt_at_hand,
+    "odd details": _odd_details,
     "old limit": _old_limit,
     "no seed": _no_seed,
     "no schema": _no_schema,

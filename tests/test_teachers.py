@@ -209,6 +209,13 @@ def test_a_schema_with_optional_fields_is_not_called_strict() -> None:
         assert server.asked[0]["response_format"]["json_schema"]["strict"] is False
 
 
+@pytest.mark.parametrize(("mode", "cached"), [("prompt at hand", 8), ("odd details", 0), ("ok", 0)])
+def test_what_the_provider_had_at_hand_of_a_prompt_is_read(mode: str, cached: int) -> None:
+    with serve(mode) as server:
+        [reply] = replies(connect(server), [request()])
+        assert (reply.tokens_in, reply.tokens_cached) == (10, cached)
+
+
 def test_no_requests_get_no_replies() -> None:
     with serve() as server:
         assert replies(connect(server), []) == []
