@@ -68,6 +68,9 @@ def test_what_is_asked_keeps_its_order(file: Path) -> None:
     [
         {"seed": 1},
         {"temperature": 0.5},
+        {"top_p": 0.5},
+        {"top_logprobs": 5},
+        {"n_best": 2, "beams": 2},
         {"max_tokens": 3},
         {"stop": ("\n",)},
         {"choices": ("a", "b")},
@@ -178,8 +181,10 @@ def answer(request):
     time.sleep(0.002)
     return name
 requests = [Request(messages=(Message(role="user", content=str(n)),)) for n in range(count)]
-for group in Cached(Scripted(answer, group_size=4), path).answer(requests):
+inner = Scripted(answer, group_size=4)
+for group in Cached(inner, path).answer(requests):
     print(*(f"{index}:{reply.text}" for index, reply in group), flush=True)
+print(f"asked:{len(inner.asked)}")
 """
 
 
@@ -213,5 +218,10 @@ def test_two_processes_share_one_file(file: Path) -> None:
         assert two.stdout
         first, second = answered(iter(one.stdout)), answered(iter(two.stdout))
         assert (one.wait(), two.wait()) == (0, 0)
+    asked = [int(found.pop("asked")) for found in (first, second)]
     assert len(first) == 300
     assert first == second
+    assert max(asked) <= 300 <= sum(asked)
+    with start("three", file, 300) as three:
+        assert three.stdout
+        assert answered(iter(three.stdout)) == first | {"asked": "0"}
