@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Timer, get_ident
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -768,6 +769,24 @@ def test_without_vllm_its_teacher_says_how_to_install_it() -> None:
     with pytest.raises(MissingExtra, match="'vllm' is not installed") as error:
         open_teacher("vllm:owner/model")
     assert error.value.hint == "pip install 'prompt2model[vllm]'"
+
+
+class Engine:
+    """What is asked of vLLM when it starts."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
+
+
+def test_the_identity_of_a_vllm_teacher_follows_its_weights_and_its_longest_prompt(
+    monkeypatch: pytest.MonkeyPatch, tiny_decoder: Path, tiny_encoder_decoder: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=Engine))
+    connect = registry.load("teachers", "vllm").connect
+    found = [connect(str(tiny_decoder), max_length=most).identity for most in (0, 0, 64)]
+    assert found[0] == found[1] != found[2]
+    other = connect(str(tiny_encoder_decoder)).identity
+    assert other.rpartition("@")[2] != found[0].rpartition("@")[2]
 
 
 # A released server
