@@ -48,6 +48,11 @@ def entries(folder: Path) -> list[Entry]:
     return found
 
 
+def of_stage(folder: Path, stage: str) -> Spent:
+    """What a stage has cost in all, in however many goes it was done."""
+    return total(entry for entry in entries(folder) if entry.stage == stage)
+
+
 def total(found: Iterable[Entry]) -> Spent:
     """All entries together."""
     return sum((entry.spent for entry in found), Spent())

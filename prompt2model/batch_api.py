@@ -1,7 +1,8 @@
 """The provider's Batch API: half the price, within a day. https://platform.openai.com/docs/guides/batch
 
 A batch that was sent is noted in the user's folder before it is waited for: the same requests again, days later or
-after a kill, wait for that batch instead of sending another.
+after a kill, wait for that batch instead of sending another. The note is kept until all its requests are done with: an
+answer that led to a second attempt is found again as well, and leads to the same attempt, which is noted too.
 """
 
 import hashlib
@@ -10,17 +11,18 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import openai
 from openai.types import Batch
 
 from prompt2model import chat
-from prompt2model.errors import RunError, TeacherError
-from prompt2model.home import home
-from prompt2model.records import Reply, Request
+from prompt2model.batch_notes import Note, kept
+from prompt2model.errors import TeacherError
+from prompt2model.ledger import MOST_PAID_ATTEMPTS, heard, lost, with_attempts
+from prompt2model.records import Reply, Request, Spent
 from prompt2model.servers import connected, without_key
 from prompt2model.several import Numbered, together
 
@@ -41,6 +43,7 @@ logger = logging.getLogger(__name__)
 Body = Callable[[Request, int], dict[str, Any]]
 Group = Sequence[Numbered]
 """Requests that differ in the seed alone: one line of a batch asks for an answer to each."""
+Settled = tuple[list[tuple[int, Reply]], list["_Line"]]
 
 
 @dataclass
@@ -52,54 +55,70 @@ class Batches:
     key: str
     body: Body
     """What is sent for a request that so many answers are wanted to."""
+    misfit: Callable[[Request, Reply], str]
+    """Why a reply does not fit its request's schema; empty when it does."""
     most_answers: Callable[[], int]
     """That one line may ask for."""
     leave_out: Callable[[frozenset[str]], None]
     """Is told which parameters the server does not take."""
+    reasoning: bool = False
+    """Whether the model thinks first, in tokens that are paid for."""
+    most_requests: int = MOST_REQUESTS
+    """Of one batch."""
     poll_seconds: float = 1.0
     """Before the second look at a batch; it doubles with each."""
 
     def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
-        """The replies, a batch at a time; no two requests may be the same, as none are behind a cache.
+        """The replies, a batch at a time, of batches that are all sent before the first is waited for.
 
-        Raises TeacherError when batches are refused or the server is out.
+        No two requests may be the same, as none are behind a cache. Raises TeacherError when batches are refused or the
+        server is out.
         """
-        asked = self._lines(together(requests, self.most_answers))
+        asked, notes = [_Line(group) for group in together(requests, self.most_answers)], list[Note]()
         with connected(self.address, self.key, UPLOAD_SECONDS) as client:
-            for number in range(MOST_TRIES):
-                again = list[Group]()
-                for note, lines in self._sent(asked, client):
+            while asked:
+                sent, asked = list(self._sent(list(map(self._put, asked)), client)), []
+                notes += [note for note, _ in sent]
+                for note, lines in sent:
                     outcomes = self._outcomes(note, lines, client)
                     self.leave_out(frozenset().union(*map(_refused, outcomes.values())))
-                    settled = [_settled(line.group, outcomes[line.id], number == MOST_TRIES - 1) for line in lines]
-                    again += [group for _, groups in settled for group in groups]
+                    settled = [self._settled(line, outcomes[line.id]) for line in lines]
+                    asked += [line for _, again in settled for line in again]
                     yield [reply for replies, _ in settled for reply in replies]
-                    note.delete()
-                if not (asked := self._lines(again)):
-                    return
-                count = sum(len(line.group) for line in asked)
-                logger.warning("%s: %d requests of the batch failed and are sent again.", self.name, count)
+                    over = [line for line, (_, again) in zip(lines, settled, strict=True) if not again]
+                    handed_on = {one for line in over for one in (*line.earlier, line.id)}
+                    for one in notes:
+                        one.forget(handed_on)
+                if count := sum(len(line.group) for line in asked):
+                    logger.warning("%s: %d requests of the batch failed and are sent again.", self.name, count)
 
-    def _lines(self, groups: Iterable[Group]) -> list["_Line"]:
-        return [_Line(group, self.body(group[0][1], len(group))) for group in groups]
+    def _put(self, line: "_Line") -> "_Line":
+        """The line as it is sent from what is known by now of the server."""
+        return replace(line, sent=self.body(line.repair or line.asked, len(line.group)))
 
-    def _sent(self, asked: Sequence["_Line"], client: openai.OpenAI) -> Iterator[tuple["_Note", list["_Line"]]]:
+    def _sent(self, asked: Sequence["_Line"], client: openai.OpenAI) -> Iterator[tuple[Note, list["_Line"]]]:
         """Batches that were sent before and hold some of the requests, then new ones with the rest."""
         waiting = {line.id: line for line in asked}
-        for note in _Note.kept(self.name):
+        for note in kept(self.name):
             if lines := [waiting.pop(one) for one in note.ids if one in waiting]:
+                if not note.batch:
+                    self._create(note, client)
                 yield note, lines
-        for some in _chunks(list(waiting.values())):
+        for some in _chunks(list(waiting.values()), self.most_requests):
             content = "\n".join(line.text for line in some).encode()
             with self._translated("the upload of a batch"):
                 file = client.files.create(file=("requests.jsonl", content), purpose="batch").id
-            note = _Note(self.name, [line.id for line in some], file)
+            note = Note(self.name, [line.id for line in some], file)
             note.write()
+            self._create(note, client)
             yield note, some
 
-    def _outcomes(self, note: "_Note", lines: Sequence["_Line"], client: openai.OpenAI) -> dict[str, Any]:
+    def _outcomes(self, note: Note, lines: Sequence["_Line"], client: openai.OpenAI) -> dict[str, Any]:
         """By the requests' ids: the reply, or the trouble that came instead."""
         batch = self._wait(note, client)
+        if _lacked_room(batch):  # by now those that were sent before it are over
+            self._create(note, client)
+            batch = self._wait(note, client)
         with self._translated("the results of a batch"):
             files = [file for file in (batch.output_file_id, batch.error_file_id) if file]
             texts = [client.files.content(file).read().decode() for file in files]
@@ -112,11 +131,8 @@ class Batches:
         missing = chat.Trouble(f"not done when the batch was {batch.status}", retry=True)
         return {line.id: _outcome(told[line.id], line) if line.id in told else missing for line in lines}
 
-    def _wait(self, note: "_Note", client: openai.OpenAI) -> Batch:
-        """The batch when it is over. It is created if that was not done, or found if nobody noted its name."""
-        if not note.batch:
-            note.batch = self._created(note, client)
-            note.write()
+    def _wait(self, note: Note, client: openai.OpenAI) -> Batch:
+        """The batch when it is over."""
         seconds, heard_at = self.poll_seconds, time.monotonic()
         while True:
             try:
@@ -133,15 +149,32 @@ class Batches:
             time.sleep(seconds)
             seconds = min(2 * seconds, LONGEST_WAIT_SECONDS)
 
-    def _created(self, note: "_Note", client: openai.OpenAI) -> str:
-        """The name of the batch with the note's file: one that is there, or a new one."""
+    def _create(self, note: Note, client: openai.OpenAI) -> None:
+        """Note the name of the batch with the note's file: one that is there, if nobody noted it, or a new one."""
         with self._translated("a batch"):
-            for one in client.batches.list(limit=100).data:
-                if one.input_file_id == note.file:
-                    return one.id
-            return client.batches.create(
+            there = [one for one in client.batches.list(limit=100).data if one.input_file_id == note.file]
+            found = next((one for one in there if not _lacked_room(one)), None) or client.batches.create(
                 input_file_id=note.file, endpoint="/v1/chat/completions", completion_window="24h"
-            ).id
+            )
+            note.batch = found.id
+        note.write()
+
+    def _settled(self, line: "_Line", outcome: list[Reply] | chat.Trouble) -> "Settled":
+        """The replies by their requests' numbers, and the lines to be sent next: among them, once, a request whose
+        answer does not fit its schema, told what is wrong."""
+        if isinstance(outcome, chat.Trouble):
+            paid = lost(line.asked, len(line.group), reasoning=self.reasoning) if outcome.may_be_paid else Spent()
+            return _unanswered(line, line.group, outcome, line.before + paid)
+        first, *others = outcome
+        if wrong := self.misfit(line.asked, first):
+            before, repair = line.before + heard(first), chat.repair(line.asked, first.text, wrong)
+            if line.is_last(before):
+                return [(line.group[0][0], with_attempts(chat.unfit(first), before))], []
+            return [], [line.again(line.group, before, repair)]
+        replies = [with_attempts(first, line.before), *others]
+        left, none_paid = line.group[len(replies) :], Spent(requests=line.before.requests)
+        failed, again = _unanswered(line, left, chat.Trouble("too few answers"), none_paid)
+        return [(number, reply) for (number, _), reply in zip(line.group, replies, strict=False)] + failed, again
 
     @contextmanager
     def _translated(self, what: str) -> Iterator[None]:
@@ -172,13 +205,32 @@ class _Line:
     """Requests as they stand in a batch."""
 
     group: Group
-    sent: dict[str, Any]
+    before: Spent = field(default_factory=Spent)
+    """Attempts that may have been paid for."""
+    repair: Request | None = None
+    """How the request is put after an answer that does not fit its schema."""
+    earlier: tuple[str, ...] = ()
+    """The ids under which it was sent before."""
+    sent: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def asked(self) -> Request:
+        """The first request, from which the others differ in the seed alone."""
+        return self.group[0][1]
+
+    @cached_property
     def id(self) -> str:
-        """The same for the same request, whatever batch it is in."""
-        told = [self.sent, *(request.seed for _, request in self.group)] if len(self.group) > 1 else self.sent
+        """The same for the same request, whatever batch it is in; another one each time that it is sent again."""
+        told = [self.sent, [request.seed for _, request in self.group], self.earlier]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:40]
+
+    def is_last(self, before: Spent) -> bool:
+        """Whether it is not sent once more after these attempts."""
+        return len(self.earlier) + 1 >= MOST_TRIES or before.requests >= MOST_PAID_ATTEMPTS
+
+    def again(self, group: Group, before: Spent, repair: Request | None = None) -> "_Line":
+        """Those requests of it, to be sent once more after these attempts."""
+        return _Line(group, before, repair or self.repair, (*self.earlier, self.id))
 
     @property
     def text(self) -> str:
@@ -186,45 +238,17 @@ class _Line:
         return json.dumps(line)
 
 
-@dataclass
-class _Note:
-    """A batch on its way, in a file."""
-
-    name: str
-    ids: list[str]
-    file: str = ""
-    batch: str = ""
-    path: Path = field(init=False)
-
-    def __post_init__(self) -> None:
-        digest = hashlib.sha256("\n".join([self.name, *self.ids]).encode()).hexdigest()[:24]
-        self.path = home() / "batches" / f"{digest}.json"
-
-    @staticmethod
-    def kept(name: str) -> "list[_Note]":
-        """The batches of this teacher that are on their way."""
-        told = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((home() / "batches").glob("*.json"))]
-        return [_Note(**one) for one in told if one["name"] == name]
-
-    def write(self) -> None:
-        told = {"name": self.name, "ids": self.ids, "file": self.file, "batch": self.batch}
-        draft = self.path.with_suffix(".part")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(json.dumps(told), encoding="utf-8")
-            draft.replace(self.path)
-        except OSError as error:
-            raise RunError(f"{self.path} cannot be written: {error.strerror}.", hint="Is the disk full?") from error
-
-    def delete(self) -> None:
-        self.path.unlink(missing_ok=True)
+def _lacked_room(batch: Batch) -> bool:
+    """Whether it was refused for the requests or tokens of those that are waiting already."""
+    told = batch.errors.data if batch.errors else None
+    return any((one.code or "").endswith("limit_exceeded") for one in told or ())
 
 
-def _chunks(lines: Sequence[_Line]) -> Iterator[list[_Line]]:
+def _chunks(lines: Sequence[_Line], most: int) -> Iterator[list[_Line]]:
     some, size_bytes = list[_Line](), 0
     for line in lines:
         length = len(line.text)
-        if some and (len(some) == MOST_REQUESTS or size_bytes + length > MOST_BYTES):
+        if some and (len(some) == most or size_bytes + length > MOST_BYTES):
             yield some
             some, size_bytes = [], 0
         some.append(line)
@@ -239,27 +263,20 @@ def _outcome(told: Mapping[str, Any], line: _Line) -> list[Reply] | chat.Trouble
         code = (told.get("error") or {}).get("code") or "no response"
         return chat.Trouble(f"not done in the batch ({code})", retry=True)
     content = json.dumps(response.get("body")).encode()
-    return chat.answered(int(response.get("status_code", 500)), {}, content, line.group[0][1], line.sent)
+    return chat.answered(int(response.get("status_code", 500)), {}, content, line.asked, line.sent)
 
 
 def _refused(outcome: list[Reply] | chat.Trouble) -> frozenset[str]:
     return outcome.refused if isinstance(outcome, chat.Trouble) else frozenset()
 
 
-def _settled(
-    group: Group, outcome: list[Reply] | chat.Trouble, is_last: bool
-) -> tuple[list[tuple[int, Reply]], list[Group]]:
-    """The replies by their requests' numbers, and the requests to be sent again; the last time they have failed.
-
-    Where several at once failed for good, or brought fewer answers, each is sent alone.
-    """
-    heard = outcome if isinstance(outcome, list) else []
-    trouble = outcome if isinstance(outcome, chat.Trouble) else chat.Trouble("too few answers")
-    replies, left = [(number, reply) for (number, _), reply in zip(group, heard, strict=False)], group[len(heard) :]
-    again: list[Group] = (
-        [left] if trouble.retry and "n" not in trouble.refused else [[one] for one in left if len(group) > 1]
-    )
-    if again and not is_last:
-        return replies, again
+def _unanswered(line: _Line, left: Group, trouble: chat.Trouble, before: Spent) -> Settled:
+    """Requests of the line without an answer: to be sent again, each alone where several at once are what failed for
+    good; the last time they have failed. The first bears what was paid for all."""
+    shares = [before, *[Spent(requests=before.requests)] * len(left)]
+    if trouble.retry and "n" not in trouble.refused and not line.is_last(before):
+        return [], [line.again(left, before)]
+    if len(line.group) > 1 and not line.is_last(before):
+        return [], [line.again([one], share) for one, share in zip(left, shares, strict=False)]
     failed = Reply(finish="failed", failure=trouble.reason)
-    return replies + [(number, failed) for number, _ in left], []
+    return [(number, with_attempts(failed, share)) for (number, _), share in zip(left, shares, strict=False)], []

@@ -19,18 +19,17 @@ WAIT_SECONDS = 60.0
 OF_BEAMS = {"beams", "n_best", "others"}
 """Fields of a request and its reply that say nothing unless there are several beams."""
 LOOKED_UP = 500
-"""Requests that are looked up at a time; SQLite takes no more than 999 variables everywhere."""
+"""Requests that are looked up at a time; there are builds of SQLite that take no more than 999 variables."""
 
 
 def key(identity: str, request: Request) -> str:
     """The SHA-256 of everything that decides an answer: the teacher's identity, the request, the shape of a reply.
 
     What only beam search has is left out elsewhere, and so are likeliest tokens and whole choices where none are asked
-    for: replies from before there were any are found by their old keys.
+    for, and what only says what a reply cost: replies from before there were any are found by their old keys.
     """
-    left_out = (set() if request.beams > 1 else OF_BEAMS) | {
-        name for name in ("top_logprobs", "whole") if not getattr(request, name)
-    }
+    unasked = {name for name in ("top_logprobs", "whole") if not getattr(request, name)}
+    left_out = {"tokens_cached"} | unasked | (set() if request.beams > 1 else OF_BEAMS)
     asked = request.model_dump(mode="json", exclude=left_out)
     decides = [identity, asked, sorted(Reply.model_fields.keys() - left_out)]
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
@@ -110,7 +109,9 @@ class Cached:
         good = [(asked, reply) for asked, reply in answered if reply.finish != "failed"]
         with _or_run_error(self._path), file:
             file.execute("BEGIN IMMEDIATE")
-            earlier = self._known(file, [asked for asked, _ in good])
+            earlier: dict[str, Reply] = {}
+            for keys in _batched(asked for asked, _ in good):
+                earlier |= self._known(file, keys)
             rows = [(asked, _write(reply)) for asked, reply in good if asked not in earlier]
             file.executemany("INSERT INTO replies VALUES (?, ?)", rows)
         return [(asked, earlier.get(asked, reply)) for asked, reply in answered]

@@ -5,7 +5,7 @@ import math
 import re
 import string
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
@@ -81,6 +81,12 @@ def repair(request: Request, answer: str, misfit: str) -> Request:
     return request.model_copy(update={"messages": (*request.messages, *turns)})
 
 
+def unfit(reply: Reply) -> Reply:
+    """The reply as one that failed, for it does not fit its schema: it is counted by that reason and not kept, so that
+    it is asked for again in another run. The text stays, for whoever can make something of it."""
+    return Reply(text=reply.text, finish="failed", failure="the answer does not fit its schema")
+
+
 def answered(
     status: int, headers: Mapping[str, str], content: bytes, request: Request, sent: Mapping[str, Any]
 ) -> list[Reply] | Trouble:
@@ -117,17 +123,14 @@ def _read(content: bytes, request: Request, sent: Mapping[str, Any]) -> list[Rep
         return Trouble("the reply holds no answer", _start(content), retry=True, may_be_paid=True)
     replies = [_reply(choice, request, sent) for choice in answer.choices[: sent.get("n", 1)]]
     first, *others = replies
-    if first.finish == "stop" and "response_format" in sent and not _is_json(first.text):
-        only_text = frozenset({"response_format"})
-        return Trouble("the reply is not JSON", first.text[:200], retry=True, may_be_paid=True, refused=only_text)
     most_out = sum(len(reply.text.encode()) for reply in replies)
     usage = answer.usage or _Usage(prompt_tokens=most_tokens_in(request), completion_tokens=most_out)
-    first = first.model_copy(update={"tokens_in": usage.prompt_tokens, "tokens_out": usage.completion_tokens})
+    first = first.model_copy(update=usage.tokens())
     if not (request.choices or request.top_logprobs) or first.finish == "filtered":
         return [first, *others]
     told = answer.choices[0].logprobs
     if told is None or (isinstance(told, dict) and told.get("content") is None):
-        return Trouble("the reply holds no likelihoods", first.text[:200], may_be_paid=True, ends_all="likelihoods")
+        return replace(_without_likelihoods(first.text), ends_all="likelihoods")
     likely = (_with_logprobs if request.choices else _with_places)(first, answer.choices[0], request)
     return likely if isinstance(likely, Trouble) else [likely]
 
@@ -143,7 +146,7 @@ def _with_logprobs(reply: Reply, choice: "_Choice", request: Request) -> Reply |
     try:
         first = _Logprobs.model_validate(choice.logprobs).content[0].top_logprobs
     except (ValidationError, IndexError):
-        return Trouble("the reply holds no likelihoods", str(choice.logprobs)[:200])
+        return _without_likelihoods(str(choice.logprobs))
     seen: dict[str, float] = {}
     for one in first:
         letter = one.token.strip().upper()
@@ -151,7 +154,7 @@ def _with_logprobs(reply: Reply, choice: "_Choice", request: Request) -> Reply |
     least = min((one.logprob for one in first), default=0.0)
     letters = string.ascii_uppercase[: len(request.choices)]
     if not seen.keys() & set(letters):
-        return Trouble("the reply holds no likelihoods", f"The answer began with {list(seen)[:5]}.")
+        return _without_likelihoods(f"The answer began with {list(seen)[:5]}.")
     # A letter that is not among the likeliest tokens is less likely than the least of them.
     logprobs = tuple(math.log(seen[letter]) if seen.get(letter) else least for letter in letters)
     best = max(range(len(letters)), key=logprobs.__getitem__)
@@ -163,10 +166,14 @@ def _with_places(reply: Reply, choice: "_Choice", request: Request) -> Reply | T
     try:
         told = _Logprobs.model_validate(choice.logprobs).content
     except ValidationError:
-        return Trouble("the reply holds no likelihoods", str(choice.logprobs)[:200])
+        return _without_likelihoods(str(choice.logprobs))
     most = request.top_logprobs
     places = [(one.token, {top.token: top.logprob for top in one.top_logprobs[:most][::-1]}) for one in told]
     return reply.model_copy(update={"top_logprobs": tuple(places)})
+
+
+def _without_likelihoods(detail: str) -> Trouble:
+    return Trouble("the reply holds no likelihoods", detail[:200], may_be_paid=True)
 
 
 def _refusal(status: int, headers: Mapping[str, str], content: bytes, sent: Mapping[str, Any]) -> Trouble:
@@ -220,6 +227,14 @@ class _Choice(BaseModel):
 class _Usage(BaseModel):
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    prompt_tokens_details: Any = None
+
+    def tokens(self) -> dict[str, int]:
+        """By their names in a reply."""
+        details = self.prompt_tokens_details if isinstance(self.prompt_tokens_details, dict) else {}
+        told = details.get("cached_tokens")
+        cached = min(max(told, 0), self.prompt_tokens) if isinstance(told, int) else 0
+        return {"tokens_in": self.prompt_tokens, "tokens_out": self.completion_tokens, "tokens_cached": cached}
 
 
 class _Completion(BaseModel):
@@ -282,14 +297,6 @@ def _text(message: _Message, request: Request) -> str:
     for stop in request.stop:
         text = text.partition(stop)[0]
     return text.encode("utf-8", "replace").decode()
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _wait(headers: Mapping[str, str]) -> float:

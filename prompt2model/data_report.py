@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from prompt2model import charts
 from prompt2model.embeddings import embed, is_at_hand
 from prompt2model.prompts import render
-from prompt2model.records import Example, Made, TaskSpec
+from prompt2model.records import Example, Made, Spent, TaskSpec
 from prompt2model.report import source_name
 from prompt2model.twins import similarity, words
 
@@ -43,8 +43,8 @@ class DataFigures:
     usd_per_row: float
 
 
-def figures(task: TaskSpec, made: Made, *, seed: int = 0) -> DataFigures:
-    """The numbers of the page."""
+def figures(task: TaskSpec, made: Made, spent: Spent | None = None, *, seed: int = 0) -> DataFigures:
+    """The numbers of the page. `spent` is what the rows cost in however many goes; without it, the last one counts."""
     inputs = [row.input for row in made.examples]
     compared = _sample(inputs, COMPARED_ROWS, seed)
     labels = Counter(row.output for row in made.examples)
@@ -58,18 +58,19 @@ def figures(task: TaskSpec, made: Made, *, seed: int = 0) -> DataFigures:
         embedding_spread=spread(embed(compared)) if len(compared) > 1 and is_at_hand() else None,
         input_words=tuple(len(words(text)) for text in inputs),
         output_words=tuple(len(words(row.output)) for row in made.examples),
-        usd_per_row=made.spent.usd / max(len(made.examples), 1),
+        usd_per_row=(spent or made.spent).usd / max(len(made.examples), 1),
     )
 
 
-def html(task: TaskSpec, made: Made, *, seed: int = 0) -> str:
+def html(task: TaskSpec, made: Made, spent: Spent | None = None, *, seed: int = 0) -> str:
     """The page: self-contained, without scripts, all data escaped."""
-    found = figures(task, made, seed=seed)
+    found = figures(task, made, spent, seed=seed)
     lengths = [("inputs", found.input_words), ("outputs", () if task.labels else found.output_words)]
     return render(
         "report/data.html.j2",
         task=task,
         made=made,
+        spent=spent or made.spent,
         figures=found,
         labels=charts.bars(list(found.labels.items())),
         reasons=charts.bars(list(found.dropped.items())),
@@ -79,10 +80,10 @@ def html(task: TaskSpec, made: Made, *, seed: int = 0) -> str:
     )
 
 
-def write_page(folder: Path, task: TaskSpec, made: Made) -> Path:
+def write_page(folder: Path, task: TaskSpec, made: Made, spent: Spent | None = None) -> Path:
     """The page as `data.html` in the folder."""
     page = folder / "data.html"
-    page.write_text(html(task, made), encoding="utf-8")
+    page.write_text(html(task, made, spent), encoding="utf-8")
     return page
 
 

@@ -4,15 +4,16 @@ import json
 import re
 import time
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from threading import Lock
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from prompt2model.errors import BudgetExceeded, ConfigError, RunError
+from prompt2model.book import Book
+from prompt2model.errors import BudgetExceeded, ConfigError
 from prompt2model.home import home
 from prompt2model.records import Record, Reply, Request, Spent
 from prompt2model.teacher import Teacher
@@ -26,7 +27,6 @@ REPAIR_TOKENS = 512
 MOST_PAID_ATTEMPTS = 2
 """A teacher asks a request again at most until so many attempts may have cost money (a time-out may, a 429 cannot)."""
 
-
 BATCH = " (batch)"
 """The end of a teacher's name whose requests go through the Batch API, at half the price."""
 
@@ -36,12 +36,35 @@ class Price(Record):
 
     input: float = Field(ge=0)
     output: float = Field(ge=0)
+    cached: float | None = Field(None, ge=0)
+    """Of what the provider had at hand from an earlier prompt; None: as much as any other input."""
     reasoning: bool = False
     as_of: str = ""
     """The day of the price list; empty for a price of the user's own."""
 
-    def usd(self, tokens_in: int, tokens_out: int) -> float:
-        return (tokens_in * self.input + tokens_out * self.output) / 1e6
+    def usd(self, tokens_in: int, tokens_out: int, tokens_cached: int = 0) -> float:
+        """`tokens_cached` are a part of `tokens_in`."""
+        less = 0.0 if self.cached is None else self.input - self.cached
+        return (tokens_in * self.input - tokens_cached * less + tokens_out * self.output) / 1e6
+
+    def of(self, replies: Collection[Reply]) -> Spent:
+        """What the replies cost."""
+        tokens_in, tokens_out = sum(reply.tokens_in for reply in replies), sum(reply.tokens_out for reply in replies)
+        tokens_cached = sum(reply.tokens_cached for reply in replies)
+        return Spent(
+            requests=len(replies),
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+            tokens_cached=tokens_cached,
+            usd=self.usd(tokens_in, tokens_out, tokens_cached),
+        )
+
+    @model_validator(mode="after")
+    def _what_is_cached_is_no_dearer(self) -> "Price":
+        """A budget reckons with prompts that are not."""
+        if self.cached is not None and self.cached > self.input:
+            raise ValueError(f"cached is {self.cached:g}, and must not be above input, {self.input:g}")
+        return self
 
 
 FREE = Price(input=0, output=0)
@@ -51,12 +74,13 @@ LOCAL = ("transformers", "scripted", "vllm")
 def price(name: str) -> Price | None:
     """The price of a teacher by the name that `--teacher` takes; None when it is not known.
 
-    The user's own `prices.toml` comes first. A dated model (gpt-4o-2024-08-06) costs what the undated one does.
+    The user's own `prices.toml` comes first. A dated model (gpt-4o-2024-08-06) costs what the undated one does. Of a
+    batch, prompts that the provider has at hand cost what others do.
     Raises ConfigError when the user's file cannot be read.
     """
     if name.endswith(BATCH):
         found = price(name.removesuffix(BATCH))
-        return found and found.model_copy(update={"input": found.input / 2, "output": found.output / 2})
+        return found and found.model_copy(update={"input": found.input / 2, "output": found.output / 2, "cached": None})
     model = model_of(name)
     known = _listed() | _users_own()
     for key in (name, model, re.sub(r"-(\d{4}-\d{2}-\d{2}|\d{8})$", "", model)):
@@ -73,7 +97,8 @@ def price_line(name: str) -> str:
     if not found.input and not found.output:
         return "free"
     when = f", prices of {found.as_of}" if found.as_of else ""
-    return f"${found.input:g} in, ${found.output:g} out per million tokens{when}"
+    cached = "" if found.cached is None else f" (${found.cached:g} cached)"
+    return f"${found.input:g} in{cached}, ${found.output:g} out per million tokens{when}"
 
 
 def model_of(name: str) -> str:
@@ -103,6 +128,9 @@ class Metered:
 
     The worst case of every request is reserved when the teacher takes it, and freed when it is answered: what answers
     did not cost pays for further requests. `book` is a file that remembers what was spent when the process is killed.
+
+    What is under way when it ends counts as spent, one attempt of each request. A batch's requests do not: its reply is
+    fetched, and counted, by whoever asks for them again.
     """
 
     def __init__(
@@ -125,6 +153,7 @@ class Metered:
         self.within, self._price, self._budget_usd = teacher, price or FREE, budget_usd
         self._reserved: dict[int, float] = {}
         self._reserved_usd, self._lock = 0.0, Lock()
+        self._at_risk = 0.0 if teacher.name.endswith(BATCH) else 1 / MOST_PAID_ATTEMPTS
         self._book = Book(book) if book else None
         self._before_usd = self._book.usd if self._book else 0.0
 
@@ -159,7 +188,7 @@ class Metered:
             self._reserved[waiting.taken] = worst
             self._reserved_usd += worst
             if self._book:
-                self._book.risk(self._reserved_usd, most=self.left_usd)
+                self._book.risk(self._at_risk * self._reserved_usd, most=self.left_usd)
         return waiting.take()
 
     def _metered(self, requests: Iterator[Request], first: int) -> Iterator[list[tuple[int, Reply]]]:
@@ -173,23 +202,20 @@ class Metered:
             self._write_off()
 
     def _count(self, first: int, group: list[tuple[int, Reply]], seconds: float) -> None:
-        tokens_in, tokens_out = sum(reply.tokens_in for _, reply in group), sum(reply.tokens_out for _, reply in group)
-        usd = self._price.usd(tokens_in, tokens_out)
+        spent = self._price.of([reply for _, reply in group])
         with self._lock:
-            self.spent += Spent(
-                requests=len(group), tokens_in=tokens_in, tokens_out=tokens_out, usd=usd, seconds=seconds
-            )
-            if self._book and usd:
-                self._book.add(usd)
+            self.spent += spent + Spent(seconds=seconds)
             self._reserved_usd -= sum(self._reserved.pop(first + index) for index, _ in group)
+            if self._book:
+                self._book.add(spent.usd, at_risk_usd=self._at_risk * self._reserved_usd)
 
     def _write_off(self) -> None:
         """What was under way when the teacher ended may be on the bill, and nobody will hear of it."""
-        lost = sum(self._reserved.values())
+        lost = self._at_risk * sum(self._reserved.values())
         self._before_usd += lost
         self._reserved, self._reserved_usd = {}, 0.0
         if self._book:
-            self._book.settle(lost)
+            self._book.add(lost)
 
     def _worst_usd(self, request: Request) -> float:
         tokens_in, tokens_out = most_tokens_in(request), most_tokens_out(request, reasoning=self._price.reasoning)
@@ -216,43 +242,6 @@ class _Waiting:
         return taken
 
 
-class Book:
-    """A file of what was spent, a line each, that survives a kill; what was under way then counts as spent."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        entries = [_entry(line) for line in path.read_text().splitlines()] if path.exists() else []
-        risks = [entry["at_risk_usd"] for entry in entries if "at_risk_usd" in entry]
-        self.usd = sum(entry.get("usd", 0.0) for entry in entries)
-        self._risk = risks[-1] if risks else 0.0
-        self.usd += self._risk
-        self.settle(self._risk)
-
-    def add(self, usd: float) -> None:
-        self._write({"usd": usd})
-
-    def risk(self, usd: float, *, most: float) -> None:
-        """Note what might be lost without a trace if the process died now: twice that at once, for few lines."""
-        if usd > self._risk:
-            self._risk = min(2 * usd, most)
-            self._write({"at_risk_usd": self._risk})
-
-    def settle(self, lost: float) -> None:
-        """Nothing is under way any more, and so much was lost."""
-        if lost:
-            self.add(lost)
-        if self._risk:
-            self._risk = 0.0
-            self._write({"at_risk_usd": 0.0})
-
-    def _write(self, entry: dict[str, float]) -> None:
-        try:
-            with self._path.open("a") as file:
-                file.write("\n" + json.dumps(entry) if file.tell() else json.dumps(entry))
-        except OSError as error:
-            raise RunError(f"{self._path} cannot be written: {error.strerror}.", hint="Is the disk full?") from error
-
-
 def prompt_text(request: Request) -> str:
     """All that the teacher has to read."""
     schema = json.dumps(request.json_schema) if request.json_schema else ""
@@ -272,6 +261,23 @@ def most_tokens_in(request: Request) -> int:
 def most_tokens_out(request: Request, *, reasoning: bool) -> int:
     """The limit that the teacher is given, thoughts included."""
     return (1 if request.choices else request.max_tokens) + REASONING_TOKENS * reasoning
+
+
+def lost(request: Request, answers: int = 1, *, reasoning: bool) -> Spent:
+    """An attempt whose answers did not arrive, at its most: they may be on the bill."""
+    tokens_out = answers * most_tokens_out(request, reasoning=reasoning)
+    return Spent(requests=1, tokens_in=most_tokens_in(request), tokens_out=tokens_out)
+
+
+def heard(reply: Reply) -> Spent:
+    """An attempt whose answer is asked for again."""
+    return FREE.of([reply])
+
+
+def with_attempts(reply: Reply, before: Spent) -> Reply:
+    """The reply with what the attempts before it have cost."""
+    both = heard(reply) + before
+    return reply.model_copy(update=both.model_dump(include={"tokens_in", "tokens_out", "tokens_cached"}))
 
 
 def _guess_tokens(text: str) -> int:
@@ -295,11 +301,3 @@ def _users_own() -> dict[str, Price]:
             f"The price list {path} cannot be read: {error}.",
             hint='A line under [models] looks like this: "gpt-5-mini" = { input = 0.25, output = 2.0 }',
         ) from error
-
-
-def _entry(line: str) -> dict[str, float]:
-    """A line of the book; one that a kill cut short counts nothing, for it was at risk and counts as that."""
-    try:
-        return TypeAdapter(dict[str, float]).validate_json(line)
-    except ValidationError:
-        return {}

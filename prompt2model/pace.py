@@ -126,10 +126,15 @@ class Bucket:
 class Pace:
     """The rates of requests and of tokens: those that were set, or else those that the server tells."""
 
-    def __init__(self, requests_per_minute: float = 0.0, tokens_per_minute: float = 0.0) -> None:
+    def __init__(
+        self,
+        requests_per_minute: float = 0.0,
+        tokens_per_minute: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._is_set = bool(requests_per_minute), bool(tokens_per_minute)
-        self._requests = Bucket(requests_per_minute / 60 or math.inf)
-        self._tokens = Bucket(tokens_per_minute / 60 or math.inf)
+        self._requests = Bucket(requests_per_minute / 60 or math.inf, clock)
+        self._tokens = Bucket(tokens_per_minute / 60 or math.inf, clock)
 
     def take(self, tokens: float) -> float:
         """The seconds to wait before sending a request of about so many tokens."""

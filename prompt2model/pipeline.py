@@ -213,7 +213,8 @@ class _Building:
             marks=given.get("marks", ()),
             seed=self.config.seed,
         )
-        data_report.write_page(self.folder, task, made)
+        earlier = accounts.of_stage(self.folder, "generate")  # of runs that were broken off
+        data_report.write_page(self.folder, task, made, earlier + made.spent)
         return made
 
     @cached_property

@@ -110,6 +110,7 @@ class Reply(Record):
     """Why there is no text: a few words that are the same for all requests failing for this reason."""
     tokens_in: int = 0
     tokens_out: int = 0
+    tokens_cached: int = 0  # of tokens_in, those that the provider had at hand from an earlier prompt
     cached: bool = False
 
 
@@ -120,6 +121,7 @@ class Spent(Record):
     cached: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
+    tokens_cached: int = 0
     usd: float = 0.0
     seconds: float = 0.0
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from prompt2model import accounts, data_report, report, store
-from prompt2model.records import Artifact, Found, Made, Report, Splits, Student, TaskSpec
+from prompt2model.records import Artifact, Found, Made, Report, Spent, Splits, Student, TaskSpec
 from prompt2model.trained import Trained
 
 
@@ -76,6 +76,12 @@ class Run:
         """Call it: `run.student("text")`, `run.student(["one", "two"])`."""
         return Trained(self.folder)
 
+    @property
+    def spent_on_rows(self) -> Spent:
+        """What the teacher's writing has cost, in however many goes."""
+        spent = accounts.of_stage(self.folder, "generate")
+        return spent if spent.requests else self.made.spent
+
     def html(self) -> str:
         """The report as a page."""
         return report.html(
@@ -84,7 +90,7 @@ class Run:
 
     def write_data_page(self) -> Path:
         """`data.html` in the run's folder: what the teacher wrote."""
-        return data_report.write_page(self.folder, self.task, self.made)
+        return data_report.write_page(self.folder, self.task, self.made, self.spent_on_rows)
 
     def write_page(self) -> Path:
         """`report.html` in the run's folder."""

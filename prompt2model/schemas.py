@@ -14,6 +14,9 @@ TYPES: dict[str, type | tuple[type, ...]] = {
 }
 
 
+NOT_JSON = "it is not JSON"
+
+
 def misfit(text: str, schema: dict[str, Any]) -> str:
     """Why the text is no JSON that fits the schema, in a few words; empty when it fits.
 
@@ -23,7 +26,7 @@ def misfit(text: str, schema: dict[str, Any]) -> str:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        return "it is not JSON"
+        return NOT_JSON
     return _misfit(value, schema, schema, "the answer")
 
 

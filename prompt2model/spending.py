@@ -21,7 +21,8 @@ def spent_lines(ledger: Sequence[Entry], planned: "Sequence[Step]", minutes: flo
         tokens_in=sum(step.teacher_tokens for step in planned),
         usd=sum(step.usd for step in planned),
     )
-    tokens = f"{spent.tokens_in:,} tokens read, {spent.tokens_out:,} written"
+    again = f" ({spent.tokens_cached:,} of them from the provider's cache)" if spent.tokens_cached else ""
+    tokens = f"{spent.tokens_in:,} tokens read{again}, {spent.tokens_out:,} written"
     cached = f" ({spent.cached:,} of {spent.requests:,} answers from the cache)" if spent.cached else ""
     return [
         f"teacher {tokens}, {_usd(spent.usd)}" + (f": {', '.join(by_stage)}" if by_stage else "") + cached,

@@ -193,10 +193,15 @@ def _check_it_writes(config: Any, folder: Path) -> None:
 
 
 def open_model(name: str, *, precision: str = "auto", batch_rows: int = 0) -> LocalModel:
-    """A model by Hub id or folder, fetched if it is not at hand, ready to answer. Raises WeightsError."""
+    """A model by Hub id or folder, fetched if it is not at hand, ready to answer. Raises WeightsError.
+
+    Its identity names the arithmetic where that is not float32: what was answered before is found by its old key.
+    """
     folder = weights.fetch(name)
     model, codec = load(folder, precision=precision)
-    return LocalModel(model, codec, name=name, identity=f"{name}@{fingerprint(folder)}", batch_rows=batch_rows)
+    arithmetic = "" if model.dtype == torch.float32 else f" {str(model.dtype).removeprefix('torch.')}"
+    identity = f"{name}@{fingerprint(folder)}{arithmetic}"
+    return LocalModel(model, codec, name=name, identity=identity, batch_rows=batch_rows)
 
 
 def device() -> torch.device:

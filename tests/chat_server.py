@@ -14,6 +14,15 @@ from typing import Any
 Body = dict[str, Any]
 
 
+WHY_FAILED = {
+    "failed": {"message": "the file is not to our taste"},
+    "no room": {"code": "token_limit_exceeded", "message": "Enqueued token limit reached"},
+}
+
+
+BAD_BODIES: dict[str, Any] = {"broken": '{"choices": [{"mess', "empty": {"choices": []}}
+
+
 class Batches:
     """The Batch API, as much as is used of it: a batch is done at the second look, each line in the server's mode."""
 
@@ -53,7 +62,8 @@ class Batches:
             handler.say(200, "\n".join(map(json.dumps, lines)).encode())
 
     def _finish(self, server: "ChatServer", batch: Body) -> None:
-        batch["status"], out = (self.ends.pop(0) if self.ends else "completed"), []
+        end, out = self.ends.pop(0) if self.ends else "completed", []
+        batch["status"] = "failed" if end in WHY_FAILED else end
         for line in self.files[batch["input_file_id"]]:
             mode = server.next_mode(line["body"])
             refused = mode.removeprefix("no ")
@@ -61,6 +71,8 @@ class Batches:
                 good = {"status_code": 400, "body": error("Not supported with this model", refused)}
             elif mode.isdigit():
                 good = {"status_code": int(mode), "body": {}}
+            elif mode in BAD_BODIES:
+                good = {"status_code": 200, "body": BAD_BODIES[mode]}
             else:
                 good = {"status_code": 200, "body": completions(line["body"], server.text)}
             done = {"response": good, "error": None} if batch["status"] == "completed" else None
@@ -70,7 +82,7 @@ class Batches:
             batch["output_file_id"] = f"file-{len(self.files)}"
             self.files[batch["output_file_id"]] = out[::-1]
         else:
-            batch["errors"] = {"data": [{"message": "the file is not to our taste"}]}
+            batch["errors"] = {"data": [WHY_FAILED[end]]}
 
 
 class ChatServer(ThreadingHTTPServer):
@@ -229,6 +241,11 @@ def _hangs(handler: _Handler, body: Body) -> None:
     handler.close_connection = True
 
 
+def _slow(handler: _Handler, body: Body) -> None:
+    handler.server.released.wait(1.5)
+    _ok(handler, body)
+
+
 def _half(handler: _Handler, body: Body) -> None:
     handler.send_response(200)
     handler.send_header("Content-Type", "application/json")
@@ -263,6 +280,18 @@ def _echoes_the_key(handler: _Handler, body: Body) -> None:
     handler.say(401, error(f"Incorrect API key provided: {handler.headers['Authorization']}"))
 
 
+def _prompt_at_hand(handler: _Handler, body: Body) -> None:
+    answer = completion(body, "yes")
+    answer["usage"]["prompt_tokens_details"] = {"cached_tokens": 8, "audio_tokens": 0}
+    handler.say(200, answer)
+
+
+def _odd_details(handler: _Handler, body: Body) -> None:
+    answer = completion(body, "yes")
+    answer["usage"]["prompt_tokens_details"] = {"cached_tokens": None}
+    handler.say(200, answer)
+
+
 def _old_limit(handler: _Handler, body: Body) -> None:
     """As OpenAI's models that think first: no max_tokens, no temperature but 1."""
     if "max_tokens" in body:
@@ -294,10 +323,14 @@ def _likelihoods(handler: _Handler, body: Body) -> None:
         _ok(handler, body)
         return
     tokens = (("A", -0.5), (" A", -2.5), ("b", -1.5), ("The", -4.0))
-    first = {"token": "A", "logprob": -0.5, "top_logprobs": [{"token": one, "logprob": p} for one, p in tokens]}
+    handler.say(200, _told(body, [{"token": one, "logprob": p} for one, p in tokens]))
+
+
+def _told(body: Body, likeliest: list[Body]) -> Body:
+    """An answer with the likeliest tokens of its one place."""
     answer = completion(body, "A", "length")
-    answer["choices"][0]["logprobs"] = {"content": [first]}
-    handler.say(200, answer)
+    answer["choices"][0]["logprobs"] = {"content": [{"token": "A", "logprob": -0.5, "top_logprobs": likeliest}]}
+    return answer
 
 
 def _tokens(handler: _Handler, body: Body) -> None:
@@ -333,6 +366,7 @@ MODES: dict[str, Callable[[_Handler, Body], None]] = {
     "500": lambda handler, body: handler.say(500, error("oh dear")),
     "502 page": lambda handler, body: handler.say(502, b"<html>Bad gateway</html>", Content_Type="text/html"),
     "hangs": _hangs,
+    "slow": _slow,
     "half": _half,
     "broken JSON": lambda handler, body: handler.say(200, b'{"choices": [{"mess'),
     "a page": lambda handler, body: handler.say(200, b"<html>Welcome</html>", Content_Type="text/html"),
@@ -348,6 +382,8 @@ MODES: dict[str, Callable[[_Handler, Body], None]] = {
     "filtered": lambda handler, body: handler.say(200, completion(body, "", "content_filter")),
     "refusal": lambda handler, body: handler.say(200, completion(body, None, refusal="I will not.")),
     "no usage": _no_usage,
+    "prompt at hand": _prompt_at_hand,
+    "odd details": _odd_details,
     "old limit": _old_limit,
     "no seed": _no_seed,
     "no schema": _no_schema,
@@ -356,5 +392,7 @@ MODES: dict[str, Callable[[_Handler, Body], None]] = {
     "hangs up": _hangs_up,
     "resets": _resets,
     "no head": lambda handler, body: handler.wfile.write(b"this is no HTTP\r\n\r\n"),
+    "no letter": lambda handler, body: handler.say(200, _told(body, [{"token": "The", "logprob": -0.1}])),
+    "odd likelihoods": lambda handler, body: handler.say(200, _told(body, [{"token": 1, "logprob": "likely"}])),
     "null likelihoods": lambda handler, body: handler.say(200, completion(body, "A", "length")),
 }

@@ -25,7 +25,7 @@ FLOORS = (
     # 1: one thing each, on records and errors
     "registry teacher prompts store streams shards pairs bootstrap checkpoints hub_cards skills conversion asks"
     " choices metrics exporters stages seeds marks several minhash rewordings ngrams"
-    " method_choice",
+    " method_choice book batch_notes",
     # 2
     "config weights cache ledger hub questions batches second_reading front_matter keyed outputs tables report"
     " answer_words answer_guesses quoted data_blocks servers accounts",

@@ -10,7 +10,7 @@ from chat_server import ChatServer, serve
 
 from prompt2model.batch_api import Batches
 from prompt2model.errors import ConfigError, TeacherError
-from prompt2model.ledger import price
+from prompt2model.ledger import MOST_PAID_ATTEMPTS, most_tokens_in, price
 from prompt2model.records import Message, Reply, Request
 from prompt2model.several import MOST
 from prompt2model.teacher import replies, spent_by
@@ -23,14 +23,15 @@ def requests(count: int, **settings: Any) -> list[Request]:
     return [Request(messages=(Message(role="user", content=f"Question {n}"),), **settings) for n in range(count)]
 
 
-def batches(server: ChatServer, key: str = "none") -> Batches:
+def batches(server: ChatServer, key: str = "none", **settings: Any) -> Batches:
     """Batches that are looked at often."""
 
     def body(request: Request, answers: int) -> dict[str, Any]:
         messages = [message.model_dump() for message in request.messages]
         return {"model": "m", "messages": messages, "n": answers, "seed": request.seed}
 
-    return Batches("m", server.url, key, body, lambda: MOST, lambda refused: None, poll_seconds=0.01)
+    told: Any = body, lambda request, reply: "", lambda: MOST, lambda refused: None
+    return Batches("m", server.url, key, *told, poll_seconds=0.01, **settings)
 
 
 def texts(groups: Any) -> list[str]:
@@ -61,6 +62,38 @@ def test_a_batch_is_waited_for() -> None:
         assert server.batches.looks == 4
 
 
+def test_all_batches_of_a_large_job_are_sent_before_the_first_is_waited_for() -> None:
+    with serve() as server:
+        assert texts(batches(server, most_requests=2).answer(requests(5))) == ["yes"] * 5
+        looks = [place for place, path in enumerate(server.paths) if "/batches/" in path]
+        made = [place for place, path in enumerate(server.paths) if path.endswith("/batches")]
+        assert len(made) == 3
+        assert made[-1] < looks[0]
+
+
+def test_batches_that_were_sent_are_all_found_after_an_interruption() -> None:
+    with serve() as server:
+        asking = batches(server, most_requests=2).answer(requests(5))
+        next(asking)
+        asking.close()
+        assert texts(batches(server).answer(requests(5))) == ["yes"] * 5
+        assert len(server.batches.made) == 3
+
+
+def test_a_batch_for_which_there_was_no_room_is_made_again_when_those_before_it_are_over() -> None:
+    with serve() as server:
+        server.batches.ends = ["completed", "no room"]
+        assert texts(batches(server, most_requests=2).answer(requests(4))) == ["yes"] * 4
+        assert [one["input_file_id"] for one in server.batches.made.values()] == ["file-0", "file-1", "file-1"]
+
+
+def test_a_batch_for_which_there_is_never_room_ends_the_run_with_the_reason() -> None:
+    with serve() as server:
+        server.batches.ends = ["no room"] * 2
+        with pytest.raises(TeacherError, match="Enqueued token limit reached"):
+            texts(batches(server).answer(requests(2)))
+
+
 def test_a_batch_that_was_sent_before_an_interruption_is_not_sent_again() -> None:
     with serve() as server:
         asking = batches(server).answer(requests(3))
@@ -70,6 +103,21 @@ def test_a_batch_that_was_sent_before_an_interruption_is_not_sent_again() -> Non
         assert len(server.batches.made) == 1
 
 
+def test_a_batch_that_was_interrupted_is_paid_for_once_out_of_the_same_budget(home_folder: Path) -> None:
+    (home_folder / "prices.toml").write_text('[models]\n"m" = { input = 1e6, output = 2e6 }\n')
+    settings: Any = {"options": {"batch": True}, "budget_usd": 500, "book": home_folder / "book"}
+    with serve() as server:
+        server.batches.looks_needed, server.batches.instead = 1, lambda key: (401, b"not now")
+        with pytest.raises(TeacherError, match="not now"):
+            replies(open_teacher(f"{server.url}#m", **settings), requests(3, max_tokens=5))
+        server.batches.instead = None
+        teacher = open_teacher(f"{server.url}#m", **settings)
+        assert [reply.text for reply in replies(teacher, requests(3, max_tokens=5))] == ["yes"] * 3
+        assert len(server.batches.made) == 1
+        assert spent_by(teacher).usd == 3 * (10 + 5 * 2) / 2
+        assert teacher.within.left_usd == 500 - spent_by(teacher).usd
+
+
 def test_what_a_resumed_run_asks_on_top_goes_into_a_batch_of_its_own() -> None:
     with serve() as server:
         asking = batches(server).answer(requests(3))
@@ -77,6 +125,17 @@ def test_what_a_resumed_run_asks_on_top_goes_into_a_batch_of_its_own() -> None:
         asking.close()
         assert texts(batches(server).answer(requests(5)[1:])) == ["yes"] * 4
         assert [len(lines) for lines in server.batches.files.values()] == [3, 3, 2, 2]
+
+
+def test_the_answers_of_a_batch_that_are_not_asked_for_again_can_be_fetched_later(home_folder: Path) -> None:
+    with serve() as server:
+        asking = batches(server).answer(requests(5))
+        next(asking)
+        asking.close()
+        assert texts(batches(server).answer(requests(2))) == ["yes"] * 2
+        assert texts(batches(server).answer(requests(5)[2:])) == ["yes"] * 3
+        assert len(server.batches.made) == 1
+    assert not list((home_folder / "batches").iterdir())
 
 
 def test_a_batch_whose_name_was_lost_is_found_by_its_file(home_folder: Path) -> None:
@@ -134,6 +193,70 @@ def test_a_batch_that_expires_again_and_again_is_counted_by_that_reason() -> Non
         server.batches.ends = ["expired"] * 3
         assert texts(batches(server).answer(requests(2))) == ["not done in the batch (batch_expired)"] * 2
         assert len(server.batches.made) == 3
+
+
+SCHEMA = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
+
+
+def lines_sent(server: ChatServer) -> list[list[dict[str, Any]]]:
+    """The lines of each batch that was made."""
+    return [server.batches.files[one["input_file_id"]] for one in server.batches.made.values()]
+
+
+def test_an_answer_that_does_not_fit_its_schema_is_asked_for_once_more_in_the_next_batch() -> None:
+    def text(body: dict[str, Any]) -> str:
+        return '{"answer": 1}' if len(body["messages"]) > 1 or "0" in body["messages"][0]["content"] else "{}"
+
+    with serve(text=text) as server:
+        server.batches.looks_needed = 1
+        teacher = open_teacher(f"{server.url}#m", options={"batch": True})
+        found = replies(teacher, requests(2, json_schema=SCHEMA))
+        assert [reply.text for reply in found] == ['{"answer": 1}'] * 2
+        assert [(reply.tokens_in, reply.tokens_out) for reply in found] == [(10, 5), (20, 10)]
+        assert [len(lines) for lines in lines_sent(server)] == [2, 1]
+        assert "has no 'answer'" in lines_sent(server)[1][0]["body"]["messages"][-1]["content"]
+
+
+def test_an_answer_that_never_fits_has_failed_after_one_repair() -> None:
+    with serve(text=lambda body: "{}") as server:
+        server.batches.looks_needed = 1
+        [reply] = replies(open_teacher(f"{server.url}#m", options={"batch": True}), requests(1, json_schema=SCHEMA))
+        assert (reply.failure, reply.tokens_in) == ("the answer does not fit its schema", 20)
+        assert len(server.batches.made) == 2
+
+
+@pytest.mark.parametrize("mode", ["broken", "empty"])
+def test_what_may_have_been_paid_for_is_sent_again_once_and_counted_at_its_most(mode: str) -> None:
+    [asked] = requests(1, max_tokens=7)
+    with serve(mode) as server:
+        [[(_, reply)]] = [group for group in batches(server).answer([asked]) if group]
+        assert len(server.batches.made) == MOST_PAID_ATTEMPTS
+        assert (reply.finish, reply.tokens_in) == ("failed", MOST_PAID_ATTEMPTS * most_tokens_in(asked))
+        assert reply.tokens_out == MOST_PAID_ATTEMPTS * 7
+
+
+def test_what_an_answer_led_to_is_found_again_after_an_interruption(home_folder: Path) -> None:
+    with serve("empty", "500", *["ok"]) as server:
+        asking = batches(server).answer(requests(3))
+        next(asking)
+        next(asking)
+        asking.close()  # before the replies of the second batch were kept
+        modes = len(server.asked)
+        groups = list(batches(server).answer(requests(2)))
+        assert texts(groups) == ["yes"] * 2
+        assert dict(groups[1])[0].tokens_in == 10 + most_tokens_in(requests(1)[0])
+        assert (len(server.batches.made), len(server.asked)) == (2, modes)
+    assert not list((home_folder / "batches").iterdir())
+
+
+def test_requests_that_differ_in_a_seed_that_is_not_sent_each_get_an_answer() -> None:
+    [question] = requests(1, json_schema=SCHEMA)
+    asked = [question.model_copy(update={"seed": seed}) for seed in range(3)]
+    numbers = count()
+    with serve("no seed", text=lambda body: f'{{"answer": {next(numbers)}}}') as server:
+        server.batches.looks_needed = 1
+        found = texts(open_teacher(f"{server.url}#m", options={"batch": True}).answer(asked))
+        assert sorted(found) == [f'{{"answer": {number}}}' for number in range(3)]
 
 
 def test_a_batch_that_is_refused_ends_the_run_with_the_reason(home_folder: Path) -> None:

@@ -2,10 +2,13 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,6 +68,9 @@ def test_what_is_asked_keeps_its_order(file: Path) -> None:
     [
         {"seed": 1},
         {"temperature": 0.5},
+        {"top_p": 0.5},
+        {"top_logprobs": 5},
+        {"n_best": 2, "beams": 2},
         {"max_tokens": 3},
         {"stop": ("\n",)},
         {"choices": ("a", "b")},
@@ -122,6 +128,20 @@ def test_many_requests_are_looked_up(file: Path) -> None:
     assert texts(Cached(Scripted([]), file), *questions) == questions
 
 
+def test_a_group_of_any_size_is_kept_where_sqlite_takes_999_variables(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OldBuild(sqlite3.Connection):
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **settings)
+            self.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 999)
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=OldBuild))
+    questions = [str(number) for number in range(3000)]
+    assert texts(Cached(Scripted(questions, group_size=3000), file), *questions) == questions
+    assert texts(Cached(Scripted([]), file), *questions) == questions
+
+
 def test_a_group_is_kept_whole_before_it_is_handed_on(file: Path) -> None:
     asking = Cached(Scripted("abcdef", group_size=3), file).answer([request(question) for question in "123456"])
     next(asking)
@@ -161,8 +181,10 @@ def answer(request):
     time.sleep(0.002)
     return name
 requests = [Request(messages=(Message(role="user", content=str(n)),)) for n in range(count)]
-for group in Cached(Scripted(answer, group_size=4), path).answer(requests):
+inner = Scripted(answer, group_size=4)
+for group in Cached(inner, path).answer(requests):
     print(*(f"{index}:{reply.text}" for index, reply in group), flush=True)
+print(f"asked:{len(inner.asked)}")
 """
 
 
@@ -196,5 +218,10 @@ def test_two_processes_share_one_file(file: Path) -> None:
         assert two.stdout
         first, second = answered(iter(one.stdout)), answered(iter(two.stdout))
         assert (one.wait(), two.wait()) == (0, 0)
+    asked = [int(found.pop("asked")) for found in (first, second)]
     assert len(first) == 300
     assert first == second
+    assert max(asked) <= 300 <= sum(asked)
+    with start("three", file, 300) as three:
+        assert three.stdout
+        assert answered(iter(three.stdout)) == first | {"asked": "0"}

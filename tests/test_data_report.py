@@ -12,6 +12,7 @@ import pytest
 from command import sentences, write_script
 
 from prompt2model import charts, data_report, marks, pipeline, store
+from prompt2model.accounts import Entry
 from prompt2model.cli import run as call
 from prompt2model.config import load_config
 from prompt2model.errors import DataError
@@ -113,6 +114,16 @@ def run(tmp_path):
     store.once(tmp_path, "parse", TaskSpec, lambda: TASK, depends_on=1)
     store.once(tmp_path, "generate", Made, lambda: MADE, depends_on=1)
     return tmp_path
+
+
+def test_the_price_of_a_row_is_that_of_all_goes_at_it(run, capsys):
+    for usd in (0.03, 0.06):  # the first one was broken off
+        entry = Entry(stage="generate", teacher="a/model", spent=Spent(requests=4, usd=usd))
+        with (run / "ledger.jsonl").open("a") as file:
+            file.write("\n" + entry.model_dump_json())
+    assert call(["data", str(run)]) == 0
+    assert "$0.03000" in capsys.readouterr().out
+    assert "0.0900 for 8 requests" in (run / "data.html").read_text(encoding="utf-8")
 
 
 def test_the_command_data_shows_the_figures_and_writes_the_page(run, capsys):

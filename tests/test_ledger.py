@@ -62,7 +62,32 @@ def test_the_users_own_prices_come_first(home_folder: Path) -> None:
     assert price_line("http://h/v1#m") == "free"
 
 
-@pytest.mark.parametrize("text", ["[models", '[models]\n"m" = 3', '[models]\n"m" = { input = -1, output = 2 }'])
+def test_what_the_provider_had_at_hand_costs_what_the_user_says(home_folder: Path) -> None:
+    (home_folder / "prices.toml").write_text('[models]\n"m" = { input = 2, output = 8, cached = 0.5 }\n')
+    own = price("http://h/v1#m")
+    assert own is not None
+    assert own.usd(1_000_000, 0, 400_000) == pytest.approx(0.6 * 2 + 0.4 * 0.5)
+    assert price_line("http://h/v1#m") == "$2 in ($0.5 cached), $8 out per million tokens"
+    assert price("http://h/v1#m (batch)") == Price(input=1, output=4)
+    assert Price(input=2, output=8).usd(1_000_000, 0, 400_000) == 2
+
+
+def test_a_prompt_at_hand_is_counted_and_its_price_is_lower() -> None:
+    reply = Reply(text="answer", tokens_in=10, tokens_cached=8)
+    teacher = Metered(Scripted([reply]), price=Price(input=1e6, output=0, cached=250_000))
+    list(teacher.answer([request()]))
+    assert (teacher.spent.tokens_in, teacher.spent.tokens_cached, teacher.spent.usd) == (10, 8, 2 + 8 / 4)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[models",
+        '[models]\n"m" = 3',
+        '[models]\n"m" = { input = -1, output = 2 }',
+        '[models]\n"m" = { input = 1, output = 2, cached = 3 }',
+    ],
+)
 def test_a_price_list_that_cannot_be_read_is_an_error(home_folder: Path, text: str) -> None:
     (home_folder / "prices.toml").write_text(text)
     with pytest.raises(ConfigError, match=r"prices\.toml cannot be read"):
@@ -143,7 +168,7 @@ def test_what_was_under_way_at_a_kill_counts_as_spent(tmp_path: Path) -> None:
         file.write('\n{"usd": 3')  # the line that a kill cut short
     for _ in range(2):
         resumed = Metered(Scripted([]), price=DOLLAR, budget_usd=10, book=tmp_path / "book")
-        assert resumed.left_usd == 10 - 1 - 2 * MOST_PAID_ATTEMPTS
+        assert resumed.left_usd == 10 - 1 - 1
     assert all(json.loads(line) for line in (tmp_path / "book").read_text().splitlines() if line.endswith("}"))
     asking.close()
 
@@ -153,5 +178,26 @@ def test_what_was_under_way_when_the_caller_stopped_counts_as_spent(tmp_path: Pa
     asking = teacher.answer([request()] * 3)
     next(asking)
     asking.close()
-    assert teacher.left_usd == 10 - 1 - 2 * MOST_PAID_ATTEMPTS
+    assert teacher.left_usd == 10 - 1 - 2
     assert Metered(Scripted([]), price=DOLLAR, budget_usd=10, book=tmp_path / "book").left_usd == teacher.left_usd
+
+
+def test_no_more_is_at_risk_than_a_tenth_above_what_is_under_way(tmp_path: Path) -> None:
+    killed = Metered(Scripted([paid(1)] * 100), price=DOLLAR, book=tmp_path / "book")
+    asking = killed.answer([request()] * 100)
+    next(asking)
+    lines = [json.loads(line) for line in (tmp_path / "book").read_text().splitlines()]
+    assert lines[-1] == {"usd": 1.0, "at_risk_usd": 99.0}
+    assert max(line["at_risk_usd"] for line in lines) <= 110
+    assert len(lines) < 50
+    asking.close()
+
+
+def test_a_batch_that_is_waited_for_does_not_count_as_spent(tmp_path: Path) -> None:
+    inner = Scripted([paid(1), paid(1)], name="m (batch)")
+    teacher = Metered(inner, price=DOLLAR, budget_usd=10, book=tmp_path / "book")
+    asking = teacher.answer([request(), request()])
+    next(asking)
+    killed = Metered(Scripted([]), price=DOLLAR, budget_usd=10, book=tmp_path / "book")
+    asking.close()
+    assert killed.left_usd == teacher.left_usd == 10 - 1

@@ -176,6 +176,11 @@ def test_an_encoder_is_refused_although_transformers_would_load_it(tiny_decoder,
         load(tmp_path)
 
 
+def test_the_identity_follows_the_arithmetic(tiny_decoder):
+    exact, quick = (open_model(str(tiny_decoder), precision=one) for one in ("float32", "bfloat16"))
+    assert quick.identity == f"{exact.identity} bfloat16"
+
+
 def test_the_identity_follows_the_weights(tiny_decoder, tmp_path):
     same, other = tmp_path / "same", tmp_path / "other"
     shutil.copytree(tiny_decoder, same)

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer, get_ident
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +25,6 @@ from prompt2model import registry
 from prompt2model.errors import BudgetExceeded, ConfigError, MissingExtra, Prompt2ModelError, TeacherError
 from prompt2model.ledger import MOST_PAID_ATTEMPTS, most_tokens_in, most_tokens_out
 from prompt2model.records import Message, Reply, Request
-from prompt2model.schemas import misfit
 from prompt2model.teacher import Teacher, replies, spent_by
 from prompt2model.teachers import choose_teacher, decided_by, open_teacher
 from prompt2model.teachers.scripted import Scripted
@@ -208,6 +210,13 @@ def test_a_schema_with_optional_fields_is_not_called_strict() -> None:
         assert server.asked[0]["response_format"]["json_schema"]["strict"] is False
 
 
+@pytest.mark.parametrize(("mode", "cached"), [("prompt at hand", 8), ("odd details", 0), ("ok", 0)])
+def test_what_the_provider_had_at_hand_of_a_prompt_is_read(mode: str, cached: int) -> None:
+    with serve(mode) as server:
+        [reply] = replies(connect(server), [request()])
+        assert (reply.tokens_in, reply.tokens_cached) == (10, cached)
+
+
 def test_no_requests_get_no_replies() -> None:
     with serve() as server:
         assert replies(connect(server), []) == []
@@ -275,15 +284,24 @@ def test_a_server_without_schemas_is_asked_in_text() -> None:
         assert json.dumps(SCHEMA) in server.asked[-1]["messages"][0]["content"]
 
 
-def test_a_server_that_ignores_schemas_is_asked_in_text_once_and_its_first_answer_is_counted() -> None:
+def test_a_server_that_ignores_schemas_again_and_again_is_asked_in_text_from_then_on() -> None:
     def text(body: dict[str, Any]) -> str:
         return "One, I think." if "response_format" in body else '{"answer": 1}'
 
     with serve(text=text) as server:
-        answers = replies(connect(server, concurrency=1), [request(i, json_schema=SCHEMA) for i in range(3)])
-        assert [reply.text for reply in answers] == ['{"answer": 1}'] * 3
-        assert len(server.asked) == 1 + 3
-        assert answers[0].tokens_out > answers[1].tokens_out
+        answers = replies(connect(server, concurrency=1), [request(i, json_schema=SCHEMA) for i in range(4)])
+        assert [reply.text for reply in answers] == ["One, I think."] + ['{"answer": 1}'] * 3
+        assert ["response_format" in body for body in server.asked] == [True, True, True, False, False, False]
+        assert [reply.tokens_out for reply in answers] == [10, 10, 5, 5]
+
+
+def test_one_answer_that_is_no_json_says_nothing_about_the_server() -> None:
+    answers = iter(["One, I think.", *['{"answer": 1}'] * 3])
+    with serve(text=lambda body: next(answers)) as server:
+        found = replies(connect(server, concurrency=1), [request(i, json_schema=SCHEMA) for i in range(3)])
+        assert [reply.text for reply in found] == ['{"answer": 1}'] * 3
+        assert all("response_format" in body for body in server.asked)
+        assert "it is not JSON" in server.asked[1]["messages"][-1]["content"]
 
 
 def test_an_answer_that_does_not_fit_its_schema_is_asked_for_once_more_and_both_are_counted() -> None:
@@ -297,10 +315,28 @@ def test_an_answer_that_does_not_fit_its_schema_is_asked_for_once_more_and_both_
         assert "'answer' of the answer is not of the type integer" in server.asked[1]["messages"][2]["content"]
 
 
-def test_an_answer_that_never_fits_is_handed_on_as_it_is_after_one_repair() -> None:
-    with serve(text=lambda body: "{}") as server:
-        assert replies(connect(server), [request(json_schema=SCHEMA)])[0].text == "{}"
+@pytest.mark.parametrize("mode", ["429 then ok", "500"])
+def test_a_repair_that_fails_for_a_passing_reason_is_tried_again(mode: str) -> None:
+    with serve("ok", mode, "ok", text=lambda body: "{}" if len(body["messages"]) == 1 else '{"answer": 1}') as server:
+        [reply] = replies(connect(server), [request(json_schema=SCHEMA)])
+        assert (reply.text, reply.tokens_in, len(server.asked)) == ('{"answer": 1}', 20, 3)
+
+
+def test_a_repair_whose_answer_is_lost_is_the_last_attempt_and_both_are_counted() -> None:
+    asked = request(json_schema=SCHEMA)
+    with serve("ok", "half", text=lambda body: "{}") as server:
+        [reply] = replies(connect(server), [asked])
+        assert (reply.failure, reply.tokens_in) == ("the connection broke", 10 + most_tokens_in(asked))
         assert len(server.asked) == 2
+
+
+def test_an_answer_that_never_fits_has_failed_after_one_repair_and_is_asked_for_in_the_next_run() -> None:
+    with serve(text=lambda body: "{}") as server:
+        for run in (1, 2):
+            [reply] = replies(open_teacher(f"{server.url}#m"), [request(json_schema=SCHEMA)])
+            assert (reply.failure, reply.text) == ("the answer does not fit its schema", "{}")
+            assert (reply.tokens_in, reply.tokens_out) == (20, 10)
+            assert len(server.asked) == 2 * run
 
 
 # Likelihoods
@@ -333,6 +369,22 @@ def test_a_server_that_has_no_likelihoods_after_all_ends_the_run_with_the_cure(s
             replies(connect(server, logprobs=True, concurrency=1), [request(number, **settings) for number in range(9)])
         assert len(server.asked) == 1
     assert error.value.hint.startswith("Leave teacher_options.logprobs out")
+
+
+@pytest.mark.parametrize(
+    ("mode", "settings"),
+    [
+        ("no letter", {"choices": ("good", "bad")}),
+        ("odd likelihoods", {"choices": ("good", "bad")}),
+        ("odd likelihoods", {"top_logprobs": 5}),
+    ],
+)
+def test_a_reply_whose_likelihoods_cannot_be_read_is_paid_for(mode: str, settings: dict[str, Any]) -> None:
+    asked = request(1, max_tokens=1, **settings)
+    with serve("likelihoods", mode) as server:
+        _, reply = replies(connect(server, logprobs=True, concurrency=1), [request(0, **settings), asked])
+    assert (reply.failure, reply.tokens_in) == ("the reply holds no likelihoods", most_tokens_in(asked))
+    assert reply.tokens_out == most_tokens_out(asked, reasoning=False)
 
 
 def test_a_filtered_reply_without_likelihoods_says_nothing_about_the_server() -> None:
@@ -485,6 +537,24 @@ def test_a_server_that_goes_down_in_the_middle_ends_the_run_with_what_was_answer
         with pytest.raises(TeacherError, match=r"server error \(500\), 8 times"):
             take(connect(server).answer(requests(500)), arrived)
         assert sum(reply.finish == "stop" for reply in arrived) == 10
+
+
+@pytest.mark.parametrize("mode", ["401", "429 no credit", "404"])
+def test_answers_under_way_when_no_further_ones_are_given_are_waited_for(mode: str) -> None:
+    with serve("slow", mode) as server:
+        arrived: list[Reply] = []
+        with pytest.raises(TeacherError, match="cannot be asked"):
+            take(connect(server, timeout_seconds=30, patience_seconds=30).answer(requests(9)), arrived)
+        assert [reply.text for reply in arrived] == ["yes"]
+
+
+def test_an_interruption_does_not_wait_for_answers_under_way() -> None:
+    with serve("hangs", "401") as server:
+        began = time.monotonic()
+        Timer(0.5, signal.pthread_kill, (get_ident(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            replies(connect(server, timeout_seconds=30), requests(9))
+        assert time.monotonic() - began < 5
 
 
 def test_bad_requests_among_good_ones_do_not_end_the_run() -> None:
@@ -709,6 +779,24 @@ def test_without_vllm_its_teacher_says_how_to_install_it() -> None:
     assert error.value.hint == "pip install 'prompt2model[vllm]'"
 
 
+class Engine:
+    """What is asked of vLLM when it starts."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
+
+
+def test_the_identity_of_a_vllm_teacher_follows_its_weights_and_its_longest_prompt(
+    monkeypatch: pytest.MonkeyPatch, tiny_decoder: Path, tiny_encoder_decoder: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=Engine))
+    connect = registry.load("teachers", "vllm").connect
+    found = [connect(str(tiny_decoder), max_length=most).identity for most in (0, 0, 64)]
+    assert found[0] == found[1] != found[2]
+    other = connect(str(tiny_encoder_decoder)).identity
+    assert other.rpartition("@")[2] != found[0].rpartition("@")[2]
+
+
 # A released server
 
 
@@ -740,9 +828,11 @@ def test_transformers_serve_ignores_what_it_has_not_and_the_teacher_finds_out(
     name = f"#{weights_folder}"
     with transformers_serve(weights_folder) as url:
         teacher = open_teacher(url + name, options={"concurrency": 1})
-        shown, unshown = replies(teacher, [capital("Berlin", '{"country": "Germany"}'), capital()])
+        asked = [capital("Berlin", '{"country": "Germany"}'), *(capital(seed=seed) for seed in range(3))]
+        shown, *unshown = replies(teacher, asked)
         assert json.loads(shown.text) == {"country": "France"}
-        assert misfit(unshown.text, COUNTRY)  # also when told the schema in words, and what was wrong
+        # also when told what was wrong, and in the end the schema in words
+        assert {reply.failure for reply in unshown} == {"the answer does not fit its schema"}
         drawn = [request(0, max_tokens=8).model_copy(update={"seed": seed}) for seed in (1, 2)]
         assert all(reply.text for reply in replies(teacher, drawn))
         without = [record.message for record in caplog.records if "does not take" in record.message]
@@ -762,12 +852,12 @@ COUNTRY = {
 }
 
 
-def capital(*shown: str) -> Request:
+def capital(*shown: str, seed: int = 0) -> Request:
     """A question to be answered in JSON; what is shown is another capital and the answer about that."""
     asked = [f"{city} is the capital of which country?" for city in (*shown[:1], "Paris")]
     texts = [asked[0], shown[1], asked[1]] if shown else asked
     turns = [Message(role="user" if place % 2 == 0 else "assistant", content=text) for place, text in enumerate(texts)]
-    return Request(messages=tuple(turns), json_schema=COUNTRY, temperature=0, max_tokens=20)
+    return Request(messages=tuple(turns), json_schema=COUNTRY, temperature=0, max_tokens=20, seed=seed)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ def data(
     from prompt2model.run import Run
 
     screen, opened = Screen(quiet=quiet), Run(run)
-    found, page = data_report.figures(opened.task, opened.made), opened.write_data_page()
+    found, page = data_report.figures(opened.task, opened.made, opened.spent_on_rows), opened.write_data_page()
     screen.print_json(dataclasses.asdict(found)) if as_json else screen.print(show.data_table(found))
     screen.say(f"\nThe whole story: {short(page.resolve())}")
     if open_:

@@ -311,15 +311,8 @@ class _Counted:
         began = time.monotonic()
         for group in self._teacher.answer(requests):
             fresh = [reply for _, reply in group if not reply.cached]
-            tokens_in, tokens_out = sum(reply.tokens_in for reply in fresh), sum(reply.tokens_out for reply in fresh)
-            self.spent += Spent(
-                requests=len(group),
-                cached=len(group) - len(fresh),
-                tokens_in=tokens_in,
-                tokens_out=tokens_out,
-                usd=self._price.usd(tokens_in, tokens_out),
-                seconds=time.monotonic() - began,
-            )
+            hits = len(group) - len(fresh)
+            self.spent += self._price.of(fresh) + Spent(requests=hits, cached=hits, seconds=time.monotonic() - began)
             self._advance(0, note=f"{self.spent.requests} replies")
             yield group
             began = time.monotonic()

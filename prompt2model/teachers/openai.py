@@ -15,12 +15,12 @@ from prompt2model import chat
 from prompt2model.batch_api import Batches
 from prompt2model.chat import Trouble
 from prompt2model.errors import TeacherError
-from prompt2model.ledger import BATCH, MOST_PAID_ATTEMPTS, most_tokens_in, most_tokens_out, price
+from prompt2model.ledger import BATCH, MOST_PAID_ATTEMPTS, heard, lost, price, with_attempts
 from prompt2model.pace import FIRST, Pace, Window
 from prompt2model.patience import Health, Options
-from prompt2model.records import Reply, Request
+from prompt2model.records import Reply, Request, Spent
 from prompt2model.registry import did_you_mean
-from prompt2model.schemas import misfit
+from prompt2model.schemas import NOT_JSON, misfit
 from prompt2model.servers import (
     OFFICIAL,
     UNREADABLE,
@@ -38,10 +38,14 @@ from prompt2model.teachers import OPENAI_MODEL
 DECIDING = ("reasoning_effort", "logprobs")
 
 GRACE_SECONDS = 1.0
+"""For the requests under way when a server is given up."""
+NO_SCHEMAS = 3
+"""So many answers in a row that are no JSON are those of a server that takes a schema and does not keep to it."""
 MOST_AT_ONCE = 256
 """Replies handed on together, at most: they are kept in one transaction."""
 
 Answered = tuple[int, Reply]
+NOTHING = Spent()
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +75,7 @@ class Chat:
         self.can = frozenset({"text", "json_schema", *(["logprobs", "top_logprobs"] if options.logprobs else [])})
         self._model, self._at, self._options = model, (address, key), options
         self._refused: frozenset[str] = frozenset()
+        self._not_json = 0
         self._pace = Pace(options.requests_per_minute, options.tokens_per_minute)
         self._width = FIRST
 
@@ -80,7 +85,9 @@ class Chat:
         Raises TeacherError when the server refuses all, or is out for too long.
         """
         if self._options.batch:
-            batches = Batches(self.name, *self._at, self._body, self._most_answers, self._leave_out)
+            batches = Batches(
+                self.name, *self._at, self._body, self._misfit, self._most_answers, self._leave_out, bool(self._effort)
+            )
             yield from batches.answer(map(self._checked, requests))
             return
         arrived: SimpleQueue[list[Answered] | None] = SimpleQueue()
@@ -130,13 +137,12 @@ class Chat:
         health, waiting = Health(self.name, self._options), together(requests, self._most_answers)
         try:
             async with open_session(*self._at, self._options.timeout_seconds) as session, asyncio.TaskGroup() as tasks:
-                asking = _Asking(session, window, health, put)
-                watch = tasks.create_task(health.watch())
+                asking = _Asking(session, window, health, put, tasks.create_task(health.watch()))
                 while await window.enter() and (group := next(waiting, None)):
                     self._checked(group[0][1])
                     asking.has_begun(tasks.create_task(self._answer(asking, group)))
                 await asyncio.gather(*asking.under_way)
-                watch.cancel()
+                asking.watch.cancel()
                 health.ended()
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
@@ -146,74 +152,78 @@ class Chat:
         try:
             with asking.health.asking():
                 asking.put(list(zip(numbers, await self._ask(asking, requests), strict=True)))
-        except TeacherError:
+        except TeacherError as error:
             if not asking.window.is_closed:  # else the first that failed says it
-                await asking.end()
+                await asking.end(GRACE_SECONDS if error.retryable else self._options.timeout_seconds)
                 raise
 
-    async def _ask(self, asking: "_Asking", asked: Sequence[Request], unheard: int = 0) -> list[Reply]:
-        """The replies to one question after as many attempts as it takes, or failed ones that say why."""
+    async def _ask(
+        self, asking: "_Asking", asked: Sequence[Request], before: Spent = NOTHING, repair: Request | None = None
+    ) -> list[Reply]:
+        """The replies to one question after as many attempts as it takes, or failed ones that say why.
+
+        `before` are earlier attempts that may have been paid for; `repair` is how the question is put after those.
+        """
         health, began, attempts = asking.health, 0.0, 0
         while True:
             await health.pause()
-            outcome = await self._paced(asking, asked[0], len(asked))
+            outcome = await self._paced(asking, repair or asked[0], len(asked))
             began = began or time.monotonic()
             if not isinstance(outcome, Trouble):
                 health.succeeded()
-                return await self._completed(asking, asked, outcome, unheard)
+                return await self._completed(asking, asked, outcome, before)
             if outcome.ends_all:
                 raise await self._end(outcome)
-            attempts, unheard = attempts + (not outcome.refused), unheard + outcome.may_be_paid
+            attempts += not outcome.refused
+            if outcome.may_be_paid:
+                before += lost(asked[0], len(asked), reasoning=bool(self._effort))
             seconds = health.seconds_until_retry(outcome, attempts)
             is_late = time.monotonic() - began + seconds > self._options.patience_seconds
+            is_last = attempts >= self._options.attempts or before.requests >= MOST_PAID_ATTEMPTS or is_late
             if not outcome.retry and len(asked) > 1:
-                return await self._one_by_one(asking, asked, unheard)
-            if not outcome.retry or attempts >= self._options.attempts or unheard >= MOST_PAID_ATTEMPTS or is_late:
+                return await self._one_by_one(asking, asked, before)
+            if not outcome.retry or is_last:
                 health.failed(outcome)
                 failed = Reply(finish="failed", failure=outcome.reason)
-                first = self._with_unheard(failed, asked[0], unheard, len(asked))
-                return [first] + [failed] * (len(asked) - 1)
+                return [with_attempts(failed, before)] + [failed] * (len(asked) - 1)
             await asyncio.sleep(seconds)
 
     async def _completed(
-        self, asking: "_Asking", asked: Sequence[Request], replies: Sequence[Reply], unheard: int
+        self, asking: "_Asking", asked: Sequence[Request], replies: Sequence[Reply], before: Spent
     ) -> list[Reply]:
-        """The replies that came; a server that gives fewer than it was asked for is asked one by one from now on."""
+        """The replies that came. One that does not fit its schema is asked for once more, where that is not too dear;
+        a server that gives fewer than it was asked for is asked one by one from now on."""
         first, *others = replies
-        fitting = first if unheard else await self._fitting(asking, asked[0], first)
-        found = [self._with_unheard(fitting, asked[0], unheard, len(replies)), *others]
+        if wrong := self._misfit(asked[0], first):
+            before += heard(first)
+            if before.requests >= MOST_PAID_ATTEMPTS:
+                return [with_attempts(chat.unfit(first), before)]
+            return await self._ask(asking, asked, before, chat.repair(asked[0], first.text, wrong))
+        found = [with_attempts(first, before), *others]
         if missing := asked[len(found) :]:
-            found += await self._one_by_one(asking, missing, unheard)
+            found += await self._one_by_one(asking, missing, Spent(requests=before.requests))
         return found
 
-    async def _one_by_one(self, asking: "_Asking", asked: Sequence[Request], unheard: int) -> list[Reply]:
-        """Each request on its own. Where that brings an answer, several at once were what the server does not give."""
-        replies = [reply for request in asked for reply in await self._ask(asking, [request], unheard)]
+    async def _one_by_one(self, asking: "_Asking", asked: Sequence[Request], before: Spent) -> list[Reply]:
+        """Each request on its own; the first bears what was paid for all. Where that brings an answer, several at once
+        were what the server does not give."""
+        replies = list[Reply]()
+        for request in asked:
+            replies += await self._ask(asking, [request], before)
+            before = Spent(requests=before.requests)
         if any(reply.finish != "failed" for reply in replies):
             self._leave_out(frozenset({"n"}))
         return replies
 
-    async def _fitting(self, asking: "_Asking", request: Request, reply: Reply) -> Reply:
-        """The reply, or where it does not fit the schema that of one further attempt, told what is wrong."""
-        wrong = misfit(reply.text, request.json_schema) if request.json_schema and reply.finish == "stop" else ""
-        if not wrong:
-            return reply
-        again = chat.repair(request, reply.text, wrong)
-        outcome = await self._paced(asking, again)
-        if isinstance(outcome, Trouble):
-            return self._with_unheard(reply, request, int(outcome.may_be_paid))
-        [repaired] = outcome
-        tokens_in, tokens_out = reply.tokens_in + repaired.tokens_in, reply.tokens_out + repaired.tokens_out
-        return repaired.model_copy(update={"tokens_in": tokens_in, "tokens_out": tokens_out})
-
-    def _with_unheard(self, reply: Reply, request: Request, unheard: int, answers: int = 1) -> Reply:
-        """With the tokens of attempts whose answer was lost, at their most: they may be on the bill."""
-        if not unheard:
-            return reply
-        tokens_in = reply.tokens_in + unheard * most_tokens_in(request)
-        most_out = answers * most_tokens_out(request, reasoning=bool(self._effort))
-        tokens_out = reply.tokens_out + unheard * most_out
-        return reply.model_copy(update={"tokens_in": tokens_in, "tokens_out": tokens_out})
+    def _misfit(self, request: Request, reply: Reply) -> str:
+        """Why the reply does not fit the request's schema; empty when it does, or was cut short."""
+        if not request.json_schema or reply.finish != "stop":
+            return ""
+        wrong = misfit(reply.text, request.json_schema)
+        self._not_json = self._not_json + 1 if wrong == NOT_JSON else 0
+        if self._not_json >= NO_SCHEMAS:
+            self._leave_out(frozenset({"response_format"}))
+        return wrong
 
     async def _paced(self, asking: "_Asking", request: Request, answers: int = 1) -> list[Reply] | Trouble:
         """One attempt, sent when the rate allows it."""
@@ -274,17 +284,20 @@ class _Asking:
     window: Window
     health: Health
     put: Callable[[list[Answered]], None]
+    watch: asyncio.Task[None]
     under_way: set[asyncio.Task[None]] = field(default_factory=set)
 
     def has_begun(self, task: asyncio.Task[None]) -> None:
         self.under_way.add(task)
         task.add_done_callback(self.under_way.discard)
 
-    async def end(self) -> None:
-        """Begin no request any more, and give those under way a moment: they may be paid for."""
+    async def end(self, seconds: float) -> None:
+        """Begin no request any more, and wait so long for those under way: they may be paid for. A server that is up,
+        and has a reason to refuse further ones, still answers them."""
         self.window.close()
+        self.watch.cancel()
         if others := self.under_way - {asyncio.current_task()}:
-            await asyncio.wait(others, timeout=GRACE_SECONDS)
+            await asyncio.wait(others, timeout=seconds)
 
 
 def guess_tokens(request: Request, answers: int = 1) -> int:

@@ -10,9 +10,11 @@ from typing import Any
 
 from pydantic import Field
 
+from prompt2model import weights
 from prompt2model.config import Settings
 from prompt2model.errors import MissingExtra, TeacherError, WeightsError
 from prompt2model.records import Reply, Request
+from prompt2model.student import fingerprint
 
 DECIDING = ("max_length",)
 
@@ -31,10 +33,10 @@ def connect(model: str, **options: Any) -> "InProcess":
         from vllm import LLM
     except ImportError as error:
         raise MissingExtra("vllm", extra="vllm") from error
-    chosen = Options(**options)
+    chosen, folder = Options(**options), weights.fetch(model)
     try:
         engine = LLM(
-            model=model,
+            model=str(folder),
             gpu_memory_utilization=chosen.gpu_memory,
             max_model_len=chosen.max_length or None,
             trust_remote_code=False,
@@ -42,7 +44,8 @@ def connect(model: str, **options: Any) -> "InProcess":
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise WeightsError(f"vLLM cannot load {model}: {error}", hint="Is the GPU large enough, and free?") from error
-    return InProcess(engine, model, chosen.batch_rows)
+    length = f" max_length={chosen.max_length}" if chosen.max_length else ""
+    return InProcess(engine, model, f"vllm:{model}@{fingerprint(folder)}{length}", chosen.batch_rows)
 
 
 class InProcess:
@@ -51,8 +54,8 @@ class InProcess:
     can = frozenset({"text", "json_schema"})
     is_local = True
 
-    def __init__(self, engine: Any, model: str, batch_rows: int) -> None:
-        self.name = self.identity = f"vllm:{model}"
+    def __init__(self, engine: Any, model: str, identity: str, batch_rows: int) -> None:
+        self.name, self.identity = f"vllm:{model}", identity
         self._engine, self._batch_rows = engine, batch_rows
 
     def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
