@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import save_decoder, save_encoder_decoder
 from torch import Tensor
-from train_here import films
+from train_here import WRITING, films
 
 from prompt2model.batches import Batch, Row, weighed
 from prompt2model.course import Course
@@ -24,8 +24,6 @@ BASES = {"decoder": save_decoder, "encoder-decoder": save_encoder_decoder}
 SAID = {"positive": "positive", "negative": "a text"}
 """Answers of one token and of two."""
 LABELLING = TaskSpec(instruction="Is it good?", kind="classification", labels=tuple(SAID.values()), metric="accuracy")
-WRITING = TaskSpec(instruction="Is it good?", kind="generation", metric="exact_match")
-"""Without labels a context teaches its whole distribution, not that of the labels."""
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "answers": ("seqkd", {}),
@@ -56,7 +54,7 @@ class Learned:
         self.model, self.codec = load(folder / "base", precision="float32")
         self.model.double()  # in float32 a unit of a ReLU may be on in one batch and off in another
         teacher = open_model(str(folder / "teacher"), precision="float32")
-        task = LABELLING if method in WITH_LABELS else WRITING
+        task = LABELLING if method in WITH_LABELS else WRITING  # a context's labels are learned by their likelihood
         examples = [one.model_copy(update={"output": SAID[one.output]}) for one in films(7, reasoned=True)]
         if task.labels:
             examples[3:] = [one.model_copy(update={"output": ""}) for one in examples[3:]]
