@@ -1,4 +1,4 @@
-"""On-policy methods in the training stage: they learn, go on after a kill, and two processes learn as one."""
+"""On-policy methods in the training stage: they learn, and go on after a kill."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from killing import Killed, kill_after
-from launching import alone_and_together
 from safetensors.torch import load_file
 from train_here import TASK, films
 
@@ -98,15 +97,3 @@ def test_a_killed_training_goes_on_with_its_answers_bit_for_bit(pair, tmp_path, 
 def test_a_teacher_with_another_tokenizer_is_refused(pairs, tmp_path):
     with pytest.raises(ConfigError, match="another tokenizer"):
         run((pairs["decoder"][0], pairs["encoder-decoder"][1]), tmp_path, "reverse_kl")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method", ["reverse_kl", "jsd"])
-def test_two_processes_learn_as_one_does(pair, tmp_path, texts, method):
-    options = {**OPTIONS[method], **({"text": texts} if method == "reverse_kl" else {})}
-    how = {"epochs": 1, "batch_rows": 13, "learning_rate": 3e-3, "precision": "float32", "max_length": 64}
-    settings = {**how, "method": method, "options": options, "teacher": pair[1]}
-    alone, first, second = alone_and_together(pair[0], tmp_path, settings)
-    assert first == second
-    assert first["tokens"] == alone["tokens"]
-    assert first["losses"] == pytest.approx(alone["losses"], rel=1e-3)
