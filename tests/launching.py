@@ -1,4 +1,4 @@
-"""`train_here.py` as one process, and as two that exchange gradients by gloo."""
+"""`train_here.py` as one process, and as two that `accelerate launch` starts and that exchange gradients by gloo."""
 
 import json
 import os
@@ -11,7 +11,8 @@ from typing import Any
 from safetensors.torch import load_file
 
 HERE = Path(__file__).parent
-TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+TWO = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0")
+"""`accelerate launch` of two processes. With ACCELERATE_USE_CPU they are on the processor; its own --cpu starts one."""
 
 
 def command(base: str, folder: Path, settings: dict[str, Any], launch: tuple[str, ...] = ()) -> list[str]:
@@ -68,8 +69,8 @@ def outcome(folder: Path) -> tuple[dict, dict, dict]:
     return alone, first, second
 
 
-def largest_difference(folder: Path, *names: str) -> float:
-    """Between any two weights of the students in the two folders."""
-    one, two = (load_file(folder / name / "model.safetensors") for name in names)
+def largest_difference(folder: Path, *names: str, of: str = "model") -> float:
+    """Between any two weights of the students in the two folders, or between their first gradients."""
+    one, two = (load_file(folder / name / f"{of}.safetensors") for name in names)
     assert one.keys() == two.keys()
     return max(float((one[name] - two[name]).abs().max()) for name in one)

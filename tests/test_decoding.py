@@ -16,9 +16,10 @@ from transformers import (
     OPTConfig,
 )
 
-from prompt2model.batches import Codec
+from prompt2model.batches import Codec, Row
 from prompt2model.beams import search
-from prompt2model.decoding import Writing, _nucleus, likelihoods, write
+from prompt2model.decoding import State, Writing, _nucleus, likelihoods, write
+from prompt2model.heads import counted_logits
 from prompt2model.prefixes import common_beginnings
 from prompt2model.student import load
 
@@ -287,6 +288,21 @@ def test_likelihoods_are_the_sums_that_one_gets_without_a_cache(models, name):
         for prompt in prompts_of(codec)
     ]
     torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-4, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["llama", "t5", *CONFIGS])
+def test_the_pass_that_trains_finds_the_law_by_which_a_text_is_written(models, name):
+    model, codec = models[name]
+    prompts, written = prompts_of(codec), [(9, 5 + row, 30, 11 * row + 7) for row in range(len(PROMPTS))]
+    with torch.no_grad():
+        batch = codec.collate([Row(prompt, answer) for prompt, answer in zip(prompts, written, strict=True)])
+        trained = counted_logits(model, batch).log_softmax(-1)  # padded on the right, all at once
+        state, columns = State(model, codec, prompts), []  # padded on the left, a token at a time
+        for tokens in zip(*written, strict=True):
+            columns.append(state.logits.log_softmax(-1))
+            state.advance([[token] for token in tokens])
+    spoken = torch.stack(columns, 1).flatten(0, 1)  # (texts x 4, V)
+    torch.testing.assert_close(spoken, trained, rtol=1e-4, atol=2e-3)
 
 
 @pytest.mark.parametrize("name", ["llama", "t5"])

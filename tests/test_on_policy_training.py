@@ -1,4 +1,4 @@
-"""On-policy methods in the training stage: they learn, go on after a kill, and two processes learn as one."""
+"""On-policy methods in the training stage: they learn, and go on after a kill."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from killing import Killed, kill_after
-from launching import alone_and_together
 from safetensors.torch import load_file
 from train_here import TASK, films
 
@@ -121,15 +120,3 @@ def test_a_student_learns_to_end_as_its_teacher_does(pairs, tmp_path, method):
     learned = load(found.folder)[1]
     assert learned.end == codec.end
     assert learned.completion("a")[-1] == codec.end
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method", ["reverse_kl", "jsd"])
-def test_two_processes_learn_as_one_does(pair, tmp_path, texts, method):
-    options = {**OPTIONS[method], **({"text": texts} if method == "reverse_kl" else {})}
-    how = {"epochs": 1, "batch_rows": 13, "learning_rate": 3e-3, "precision": "float32", "max_length": 64}
-    settings = {**how, "method": method, "options": options, "teacher": pair[1]}
-    alone, first, second = alone_and_together(pair[0], tmp_path, settings)
-    assert first == second
-    assert first["tokens"] == alone["tokens"]
-    assert first["losses"] == pytest.approx(alone["losses"], rel=1e-3)

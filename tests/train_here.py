@@ -1,14 +1,20 @@
 """Trains tiny models as a process of its own: `python train_here.py BASE FOLDER SETTINGS-AS-JSON [BASE FOLDER …]`.
 
-Writes the losses, the scores and a digest of the weights to FOLDER/result-RANK.json.
+Writes the losses, the scores and a digest of the weights to FOLDER/result-RANK.json, and the first step's gradients to
+FOLDER/gradients.safetensors.
 """
 
 import hashlib
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
+from safetensors.torch import save_file
 
 from prompt2model import memory
 from prompt2model.config import TrainConfig
@@ -20,6 +26,7 @@ WORDS = {"good": "positive", "fine": "positive", "bad": "negative", "poor": "neg
 TASK = TaskSpec(
     instruction="Is the film good?", kind="classification", labels=("positive", "negative"), metric="accuracy"
 )
+WRITING = TaskSpec(instruction="Is the film good?", kind="generation", metric="exact_match")
 SOURCE = Source(kind="data", name="films.csv")
 USUAL_TOKENS = dict(memory.LEARNED_AT_ONCE)
 
@@ -39,11 +46,12 @@ def main(base: str, folder: Path, settings: dict[str, Any]) -> None:
     seconds = settings.pop("save_every_seconds", 90.0)
     most = settings.pop("most_tokens", None)
     memory.LEARNED_AT_ONCE = dict.fromkeys(USUAL_TOKENS, most) if most else USUAL_TOKENS
-    reasoned = settings.pop("reasoned", False)
+    reasoned, task = settings.pop("reasoned", False), TASK if settings.pop("labels", True) else WRITING
     splits = Splits(train=films(40, reasoned=reasoned), validation=films(9, first=100, reasoned=reasoned))
     teacher = open_model(settings.pop("teacher"), precision="float32") if "teacher" in settings else None
     how = {"folder": folder, "seed": 3, "save_every_seconds": seconds, "teacher": teacher}
-    student = train(TASK, splits, base, TrainConfig(**settings), **how)
+    with first_gradients(folder / "gradients.safetensors"):
+        student = train(task, splits, base, TrainConfig(**settings), **how)
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     result = {
         "losses": student.losses,
@@ -52,6 +60,26 @@ def main(base: str, folder: Path, settings: dict[str, Any]) -> None:
         "weights": digest,
     }
     (folder / f"result-{os.environ.get('RANK', '0')}.json").write_text(json.dumps(result))
+
+
+@contextmanager
+def first_gradients(path: Path) -> Iterator[None]:
+    """Leaves those of the first step in the file, before they are clipped; of several trainings the last one's."""
+    clip, last = torch.nn.utils.clip_grad_norm_, [None]
+
+    def keep_and_clip(weights: list[torch.Tensor], most: float) -> torch.Tensor:
+        if weights is not last[0] and os.environ.get("RANK", "0") == "0":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            found = {str(place): weight.grad for place, weight in enumerate(weights) if weight.grad is not None}
+            save_file({name: gradient.contiguous() for name, gradient in found.items()}, path)
+        last[0] = weights
+        return clip(weights, most)
+
+    torch.nn.utils.clip_grad_norm_ = keep_and_clip
+    try:
+        yield
+    finally:
+        torch.nn.utils.clip_grad_norm_ = clip
 
 
 if __name__ == "__main__":

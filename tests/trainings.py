@@ -18,8 +18,17 @@ METHODS: dict[str, dict[str, Any]] = {
     "drawn tokens on disk": {"method": "word_kd", "options": {"source": "sampled", "k": 8}},
     "a projection": {"method": "hidden", "options": {"layers": [2]}},
     "its own answers": {"method": "jsd", "options": {"max_new_tokens": 4}},
-    "a policy": {"method": "reverse_kl", "options": {"warm_up_epochs": 1, "max_new_tokens": 4, "whiten": True}},
+    "a policy": {
+        "method": "reverse_kl",
+        "options": {"warm_up_epochs": 1, "max_new_tokens": 4, "whiten": True},
+        "max_length": 64,
+    },
     "a context": {"method": "context", "options": {"teacher": "base", "targets": "full"}},
+    "a context's distributions": {
+        "method": "context",
+        "options": {"targets": "full", "temperature": 1.0, "max_tokens": 96},
+        "labels": False,
+    },
     "two tasks": {"method": "step_by_step", "reasoned": True},
     "thoughts": {"method": "chain_of_thought", "reasoned": True},
     "its own labels": {"method": "self_training", "options": {"threshold": 0.5, "soft": True}},
@@ -31,8 +40,9 @@ METHODS: dict[str, dict[str, Any]] = {
     },
     "what its labels did": {"method": "meta_pseudo_labels"},
 }
-WITH_TEACHER = ("word_kd", "hidden", "jsd", "reverse_kl")
+WITH_TEACHER = ("word_kd", "hidden", "jsd", "reverse_kl", "context")
 WITH_INPUTS = ("self_training", "meta_pseudo_labels")
+WITH_TEXT = ("reverse_kl",)
 
 
 def training(name: str, architecture: str, folder: Path, inputs: Path) -> tuple[str, Path, dict[str, Any]]:
@@ -42,6 +52,8 @@ def training(name: str, architecture: str, folder: Path, inputs: Path) -> tuple[
         settings["teacher"] = str(save(folder / "teacher", seed=2))
     if settings["method"] in WITH_INPUTS:
         settings["options"] = {**settings.get("options", {}), "inputs": str(inputs)}
+    if settings["method"] in WITH_TEXT:
+        settings["options"] = {**settings["options"], "text": str(inputs)}
     return str(save(folder / "base", seed=1, width=16)), folder, settings
 
 
