@@ -21,9 +21,10 @@ from sklearn.metrics import roc_auc_score
 from prompt2model import registry, store
 from prompt2model.answers import Answer, ask
 from prompt2model.config import ParseConfig, RetrieveConfig, SplitConfig
+from prompt2model.conversation import Message
 from prompt2model.course import asked_of_student
 from prompt2model.errors import ConfigError, DataError, WeightsError
-from prompt2model.records import Example, Found, Made, Message, Record, Splits, Student, TaskSpec
+from prompt2model.records import Example, Found, Made, Record, Splits, Student, TaskSpec
 from prompt2model.rows import read_rows
 from prompt2model.stages.parse import parse
 from prompt2model.stages.split import split

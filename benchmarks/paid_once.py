@@ -19,9 +19,9 @@ import time
 from pathlib import Path
 
 from prompt2model.book import Book
+from prompt2model.conversation import Message, Request
 from prompt2model.errors import BudgetExceeded
 from prompt2model.ledger import MOST_PAID_ATTEMPTS, most_tokens_in, most_tokens_out
-from prompt2model.records import Message, Request
 from prompt2model.teachers import open_teacher
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))

@@ -13,7 +13,7 @@ import time
 
 import torch
 
-from prompt2model.records import Message, Request
+from prompt2model.conversation import Message, Request
 from prompt2model.student import LocalModel, load
 from prompt2model.weights import DEFAULT_MODEL, fetch
 

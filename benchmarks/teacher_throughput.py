@@ -98,7 +98,7 @@ def measure(python: str, who: str, url: str, count: int) -> dict[str, object]:
 
 
 def ours(url: str, prompts: list[str]) -> dict[str, object]:
-    from prompt2model.records import Message, Request
+    from prompt2model.conversation import Message, Request
     from prompt2model.teachers import open_teacher
 
     budget_and_price(url)

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prompt2model.answers import read_label
 from prompt2model.cache import key
+from prompt2model.conversation import Reply, Request
 from prompt2model.questions import answer_request, question
-from prompt2model.records import Dropped, Example, Reply, Request, Source
+from prompt2model.records import Dropped, Example, Source
 from prompt2model.strategies import Round
 from prompt2model.teacher import replies
 from prompt2model.twins import normalise

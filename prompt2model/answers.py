@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from prompt2model import progress
 from prompt2model.conclusion import answer_in
+from prompt2model.conversation import Message, Reply
 from prompt2model.questions import answer_request
-from prompt2model.records import Message, Reply, TaskSpec
+from prompt2model.records import TaskSpec
 from prompt2model.teacher import Teacher
 
 MOST_TOKENS = 256

@@ -20,9 +20,10 @@ from openai.types import Batch
 
 from prompt2model import chat
 from prompt2model.batch_notes import Note, kept
+from prompt2model.conversation import Reply, Request
 from prompt2model.errors import TeacherError
 from prompt2model.ledger import MOST_PAID_ATTEMPTS, heard, lost, with_attempts
-from prompt2model.records import Reply, Request, Spent
+from prompt2model.records import Spent
 from prompt2model.servers import connected, without_key
 from prompt2model.several import Numbered, together
 

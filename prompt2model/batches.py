@@ -14,9 +14,10 @@ import torch
 from jinja2 import TemplateError
 from torch import Tensor
 
+from prompt2model.conversation import Message
 from prompt2model.errors import DataError, WeightsError
 from prompt2model.prompts import render
-from prompt2model.records import Architecture, Message
+from prompt2model.records import Architecture
 
 IGNORED = -100
 """The label of a position at which nothing is learned, as in torch's cross entropy."""

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from prompt2model.conversation import Reply, Request
 from prompt2model.errors import RunError
-from prompt2model.records import Reply, Request, Spent
+from prompt2model.records import Spent
 from prompt2model.teacher import Teacher, spent_by
 
 WAIT_SECONDS = 60.0

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from prompt2model.batches import Codec
+from prompt2model.conversation import Message
 from prompt2model.heads import head_inputs
 from prompt2model.questions import answer_request
-from prompt2model.records import Example, Message, TaskSpec
+from prompt2model.records import Example, TaskSpec
 from prompt2model.student import LocalModel
 from prompt2model.teacher import replies
 

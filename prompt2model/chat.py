@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
+from prompt2model.conversation import Message, Reply, Request
 from prompt2model.ledger import most_tokens_in, most_tokens_out
 from prompt2model.prompts import render
-from prompt2model.records import Message, Reply, Request
 from prompt2model.schemas import is_strict
 
 TOP_LOGPROBS = 20

@@ -10,11 +10,12 @@ from prompt2model import progress
 from prompt2model.answers import read_label
 from prompt2model.batches import Batch, Codec, Lesson
 from prompt2model.conclusion import conclusion, is_same_answer
+from prompt2model.conversation import Message, Reply, Request
 from prompt2model.errors import ConfigError
 from prompt2model.heads import ending
 from prompt2model.losses import Ending
 from prompt2model.questions import question
-from prompt2model.records import Example, Message, Reply, Request, TaskSpec
+from prompt2model.records import Example, TaskSpec
 from prompt2model.student import LocalModel
 from prompt2model.teacher import Teacher
 

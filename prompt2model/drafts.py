@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from math import ceil
 from random import Random
 
+from prompt2model.conversation import Message, Reply, Request
 from prompt2model.prompts import messages, render
-from prompt2model.records import Dropped, Example, Message, Reply, Request, TaskSpec
+from prompt2model.records import Dropped, Example, TaskSpec
 from prompt2model.strategies import Round
 from prompt2model.teacher import replies
 from prompt2model.twins import normalise, words

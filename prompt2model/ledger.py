@@ -13,9 +13,10 @@ from threading import Lock
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from prompt2model.book import Book
+from prompt2model.conversation import Reply, Request
 from prompt2model.errors import BudgetExceeded, ConfigError
 from prompt2model.home import home
-from prompt2model.records import Record, Reply, Request, Spent
+from prompt2model.records import Record, Spent
 from prompt2model.teacher import Teacher
 
 REASONING_TOKENS = 2048

@@ -18,7 +18,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from prompt2model.records import Message
+from prompt2model.conversation import Message
 
 
 def render(name: str, **variables: Any) -> str:

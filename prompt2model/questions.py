@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from prompt2model.conversation import Message, Request
 from prompt2model.prompts import messages
-from prompt2model.records import Example, Message, Request, TaskSpec
+from prompt2model.records import Example, TaskSpec
 
 
 def question(

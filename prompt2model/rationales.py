@@ -17,8 +17,9 @@ from prompt2model import progress
 from prompt2model.answers import read_label
 from prompt2model.cache import key
 from prompt2model.conclusion import ANSWER_AFTER, conclusion, is_same_answer
+from prompt2model.conversation import Reply, Request
 from prompt2model.prompts import messages
-from prompt2model.records import Dropped, Example, Reply, Request, TaskSpec
+from prompt2model.records import Dropped, Example, TaskSpec
 from prompt2model.teacher import Teacher, replies
 
 TEMPERATURE = 0.7

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from prompt2model.batches import Codec
 from prompt2model.config import GenerateConfig, TrainConfig
+from prompt2model.conversation import Reply, Request
 from prompt2model.course import Course
 from prompt2model.filters import Sieve
 from prompt2model.ledger import BATCH, FREE, LOCAL, estimate, price, prompt_text
@@ -18,7 +19,7 @@ from prompt2model.methods import open_method, trainings
 from prompt2model.rationales import add_rationales
 from prompt2model.recipe import Share
 from prompt2model.recipe import plan as plan_writing
-from prompt2model.records import Example, Found, Reply, Request, Source, TaskSpec
+from prompt2model.records import Example, Found, Source, TaskSpec
 from prompt2model.several import MOST, together
 from prompt2model.strategies import Round
 from prompt2model.student import LocalModel

@@ -5,9 +5,10 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from prompt2model.answers import softmax
+from prompt2model.conversation import Reply, Request
 from prompt2model.filters import Sieve
 from prompt2model.questions import answer_request, question
-from prompt2model.records import Dropped, Example, Reply, Request
+from prompt2model.records import Dropped, Example
 from prompt2model.teacher import replies
 
 CALIBRATION_ROWS = 16

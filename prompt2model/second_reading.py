@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from prompt2model.conversation import Message, Reply, Request
 from prompt2model.pairs import Pair
 from prompt2model.prompts import messages
-from prompt2model.records import Kind, Message, Reply, Request
+from prompt2model.records import Kind
 from prompt2model.teacher import Teacher, replies
 
 ATTEMPTS = 2

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from prompt2model.records import Request
+from prompt2model.conversation import Request
 
 MOST = 8
 """Answers in one request: Gemini gives no more, others do."""

@@ -26,10 +26,11 @@ from prompt2model import progress, weights
 from prompt2model.attention import use_attention
 from prompt2model.batches import Codec
 from prompt2model.beams import search
+from prompt2model.conversation import Reply, Request
 from prompt2model.decoding import Writing, likelihoods, write
 from prompt2model.errors import RunError, WeightsError
 from prompt2model.memory import answered_at_once, in_batches
-from prompt2model.records import Architecture, Reply, Request
+from prompt2model.records import Architecture
 
 log = logging.getLogger(__name__)
 

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
+from prompt2model.conversation import Reply, Request
 from prompt2model.errors import ConfigError
-from prompt2model.records import Reply, Request, Spent
+from prompt2model.records import Spent
 
 ABILITIES = {
     "text": "writes an answer",

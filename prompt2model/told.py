@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from prompt2model.batches import HALF_A_CHARACTER, Codec, Row
-from prompt2model.records import Dropped, Message, Reply
+from prompt2model.conversation import Message, Reply
+from prompt2model.records import Dropped
 
 Place = tuple[str, dict[str, float]]
 """A token, and the log-probabilities of the likeliest where it stands, by their texts."""

@@ -8,8 +8,9 @@ from pydantic import ValidationError
 
 from prompt2model import store
 from prompt2model.answers import Answer, as_answered, ask, most_tokens
+from prompt2model.conversation import Message
 from prompt2model.errors import RunError
-from prompt2model.records import Message, Student, TaskSpec
+from prompt2model.records import Student, TaskSpec
 
 if TYPE_CHECKING:
     from prompt2model.student import LocalModel

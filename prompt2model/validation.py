@@ -12,8 +12,9 @@ from torch import Tensor
 from prompt2model import registry
 from prompt2model.answers import ask
 from prompt2model.batches import Batch, Codec, Row
+from prompt2model.conversation import Message
 from prompt2model.memory import in_batches
-from prompt2model.records import Example, Message, TaskSpec
+from prompt2model.records import Example, TaskSpec
 from prompt2model.student import LocalModel
 
 MAX_SCORED_TEXTS = 48

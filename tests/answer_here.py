@@ -3,7 +3,7 @@
 import json
 import sys
 
-from prompt2model.records import Message, Reply, Request
+from prompt2model.conversation import Message, Reply, Request
 from prompt2model.student import open_model
 
 TEXTS = ["a fine film", "the film is bad, very bad indeed", "so", "one joke after the other and no story"]

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from prompt2model.accounts import NAME, accounted, entries, total
+from prompt2model.conversation import Message, Reply, Request
 from prompt2model.ledger import Metered, Price
-from prompt2model.records import Message, Reply, Request, Spent
+from prompt2model.records import Spent
 from prompt2model.teacher import Teacher, replies
 from prompt2model.teachers.scripted import Scripted
 

@@ -21,42 +21,44 @@ MODULES = {
 FLOORS = (
     # 0: stand on nothing of ours
     "errors home records cells deadline spelling language vocabulary matching twins charts losses progress optimiser"
-    " schemas pace conclusion policy fences prefixes kv_cache",
-    # 1: one thing each, on records and errors
+    " schemas pace conclusion policy fences prefixes kv_cache attention",
+    # 1: what is said to a teacher, in records
+    "conversation",
+    # 2: one thing each, on records and errors
     "registry teacher prompts store streams shards pairs bootstrap checkpoints hub_cards skills conversion asks"
     " choices metrics exporters stages seeds marks several minhash rewordings ngrams"
     " method_choice book batch_notes",
-    # 2
+    # 3
     "config weights cache ledger hub questions batches second_reading front_matter keyed outputs tables report"
     " answer_words answer_guesses quoted data_blocks servers accounts",
-    # 3
-    "description answers student_prompt memory decoding heads passages supply catalogue chat columns lines model_card"
-    " filters methods strategies teachers settings recipe embeddings labels",
     # 4
-    "beams second_opinion headers",
+    "description answers student_prompt memory decoding heads supply catalogue chat columns lines model_card"
+    " filters methods strategies teachers settings recipe embeddings labels",
     # 5
+    "beams second_opinion headers",
+    # 6
     "drafts answering rationales student notations patience told rows data_report batch_api inputs",
-    # 6: what a training method has at hand, the trained student as it is called, what this machine can do with it
-    "course trained speed validation distributions layers rollouts pseudo_labels calibration",
-    # 7: plug-ins, and the training loop
+    # 7: what a training method has at hand, the trained student as it is called, what this machine can do with it
+    "course trained speed validation distributions layers rollouts pseudo_labels calibration passages",
+    # 8: plug-ins, and the training loop
     "teachers.* methods.* strategies.* filters.* metrics.* exporters.* training",
-    # 8
-    "stages.* run",
     # 9
+    "stages.* run",
+    # 10
     "pipeline rehearsal",
-    # 10: around the pipeline: what it would do, one of its stages made again; and what commands share
+    # 11: around the pipeline: what it would do, one of its stages made again; and what commands share
     "planning again cli.screen cli.options",
-    # 11
-    "doctor cli.consent",
     # 12
-    "show spending",
+    "doctor cli.consent",
     # 13
+    "show spending",
+    # 14
     "cli.telling",
-    # 14: the commands
+    # 15: the commands
     "cli.*",
-    # 15
-    "cli",
     # 16
+    "cli",
+    # 17
     "__init__ __main__",
 )
 """A module imports only from floors below its own: no cycles, no stage that knows another, no plug-in either.

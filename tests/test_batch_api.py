@@ -9,9 +9,9 @@ import pytest
 from chat_server import ChatServer, serve
 
 from prompt2model.batch_api import Batches
+from prompt2model.conversation import Message, Reply, Request
 from prompt2model.errors import ConfigError, TeacherError
 from prompt2model.ledger import MOST_PAID_ATTEMPTS, most_tokens_in, price
-from prompt2model.records import Message, Reply, Request
 from prompt2model.several import MOST
 from prompt2model.teacher import replies, spent_by
 from prompt2model.teachers import open_teacher

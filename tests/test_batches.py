@@ -9,8 +9,8 @@ from jinja2 import TemplateError
 from tiny import save_decoder
 
 from prompt2model.batches import IGNORED, Codec, Row, epoch_of_steps, pad
+from prompt2model.conversation import Message
 from prompt2model.errors import DataError, WeightsError
-from prompt2model.records import Message
 from prompt2model.student import load
 
 ROWS = [Row((11, 12, 13), (21, 22, 2)), Row((11,), (31, 2), weight=2.0)]

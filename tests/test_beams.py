@@ -9,8 +9,8 @@ from tiny import save_decoder, save_encoder_decoder
 
 from prompt2model.batches import Codec
 from prompt2model.beams import search
+from prompt2model.conversation import Message, Request
 from prompt2model.decoding import Writing, write
-from prompt2model.records import Message, Request
 from prompt2model.student import LocalModel, load
 from prompt2model.teacher import replies
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from prompt2model.cache import Cached, key
+from prompt2model.conversation import Message, Reply, Request
 from prompt2model.errors import RunError
-from prompt2model.records import Message, Reply, Request, Spent
+from prompt2model.records import Spent
 from prompt2model.teacher import replies, spent_by
 from prompt2model.teachers.scripted import Scripted
 
@@ -173,7 +174,7 @@ ASK = """
 import sys, time
 from pathlib import Path
 from prompt2model.cache import Cached
-from prompt2model.records import Message, Request
+from prompt2model.conversation import Message, Request
 from prompt2model.teachers.scripted import Scripted
 
 name, path, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])

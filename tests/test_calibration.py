@@ -6,9 +6,10 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from prompt2model import calibration
 from prompt2model.calibration import CLOSE_ENOUGH_NATS, MOST_NATS, calibrate, neutral_texts
+from prompt2model.conversation import Message
 from prompt2model.heads import head_inputs
 from prompt2model.questions import answer_request
-from prompt2model.records import Example, Message, Source, TaskSpec
+from prompt2model.records import Example, Source, TaskSpec
 from prompt2model.student import LocalModel, load
 from prompt2model.teacher import replies
 

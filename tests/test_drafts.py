@@ -4,8 +4,9 @@ from random import Random
 
 import pytest
 
+from prompt2model.conversation import Message, Reply, Request
 from prompt2model.drafts import MOST_SHOWN, hint, read_draft, shown
-from prompt2model.records import Dropped, Example, Message, Reply, Request, Source, TaskSpec
+from prompt2model.records import Dropped, Example, Source, TaskSpec
 
 PROMPT = Request(messages=(Message(role="user", content="Write one new input whose label is clearly billing."),))
 

@@ -9,8 +9,9 @@ import pytest
 
 from prompt2model import answers, registry
 from prompt2model.config import EvaluateConfig
+from prompt2model.conversation import Message, Reply, Request
 from prompt2model.errors import ConfigError, TeacherError, WeightsError
-from prompt2model.records import Example, Measured, Message, Reply, Report, Request, Source, Splits, Student, TaskSpec
+from prompt2model.records import Example, Measured, Report, Source, Splits, Student, TaskSpec
 from prompt2model.stages.evaluate import compare, evaluate
 from prompt2model.teacher import Teacher
 from prompt2model.teachers.scripted import Scripted

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from prompt2model.config import GenerateConfig
+from prompt2model.conversation import Reply, Request
 from prompt2model.errors import ConfigError
 from prompt2model.filters import (
     Sieve,
@@ -28,7 +29,7 @@ from prompt2model.filters import (
     relabel,
 )
 from prompt2model.marks import Mark
-from prompt2model.records import Dropped, Example, Reply, Request, Source, TaskSpec
+from prompt2model.records import Dropped, Example, Source, TaskSpec
 from prompt2model.registry import load
 from prompt2model.rewordings import rouge_l
 from prompt2model.teachers.scripted import Scripted

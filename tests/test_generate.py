@@ -8,10 +8,11 @@ import pytest
 
 from prompt2model.cache import Cached, key
 from prompt2model.config import GenerateConfig
+from prompt2model.conversation import Reply, Request
 from prompt2model.errors import ConfigError, DataError, TeacherError
 from prompt2model.ledger import prompt_text
 from prompt2model.recipe import plan
-from prompt2model.records import Example, Found, Reply, Request, Source, TaskSpec
+from prompt2model.records import Example, Found, Source, TaskSpec
 from prompt2model.stages.generate import MOST_REJECTED, generate, round_size
 from prompt2model.teachers.scripted import Scripted
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from prompt2model.conversation import Message, Reply, Request
 from prompt2model.errors import BudgetExceeded, ConfigError
 from prompt2model.ledger import MOST_PAID_ATTEMPTS, REASONING_TOKENS, Metered, Price, estimate, price, price_line
-from prompt2model.records import Message, Reply, Request
 from prompt2model.teachers.scripted import Scripted
 
 DOLLAR = Price(input=0, output=1_000_000)

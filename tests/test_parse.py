@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from prompt2model.config import ParseConfig
+from prompt2model.conversation import Reply
 from prompt2model.description import read_description
 from prompt2model.errors import TaskError
-from prompt2model.records import Reply, TaskSpec
+from prompt2model.records import TaskSpec
 from prompt2model.stages.parse import parse
 from prompt2model.teachers.scripted import Scripted
 

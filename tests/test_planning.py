@@ -7,11 +7,12 @@ from chat_server import serve
 from command import sentences, write_script
 
 from prompt2model.config import load_config
+from prompt2model.conversation import Message, Request
 from prompt2model.errors import ConfigError, DataError
 from prompt2model.ledger import estimate, price, prompt_text
 from prompt2model.pipeline import build
 from prompt2model.planning import Plan, Step, is_paid, plan
-from prompt2model.records import Found, Message, Request
+from prompt2model.records import Found
 from prompt2model.rehearsal import CHARACTERS_PER_TOKEN, work
 from prompt2model.speed import USUAL_PARAMETERS, parameters
 from prompt2model.stages.generate import generate

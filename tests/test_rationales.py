@@ -11,10 +11,11 @@ from prompt2model import progress
 from prompt2model.cache import Cached
 from prompt2model.conclusion import is_same_answer
 from prompt2model.config import GenerateConfig, SplitConfig
+from prompt2model.conversation import Reply, Request
 from prompt2model.errors import TeacherError
 from prompt2model.ledger import prompt_text
 from prompt2model.rationales import Explained, Trace, add_rationales, read_trace
-from prompt2model.records import Dropped, Example, Found, Made, Reply, Request, Source, TaskSpec
+from prompt2model.records import Dropped, Example, Found, Made, Source, TaskSpec
 from prompt2model.several import MOST, together
 from prompt2model.stages.generate import generate
 from prompt2model.stages.split import split

@@ -11,8 +11,9 @@ from hub_server import Hub, Repo, serve
 
 from prompt2model.catalogue import builtin_datasets, builtin_models
 from prompt2model.config import RetrieveConfig
+from prompt2model.conversation import Reply, Request
 from prompt2model.errors import ConfigError, DataError, TeacherError
-from prompt2model.records import Found, Reply, Request, TaskSpec
+from prompt2model.records import Found, TaskSpec
 from prompt2model.stages.retrieve import SHOWN, retrieve
 from prompt2model.teachers.scripted import Answer, Scripted
 from prompt2model.weights import DEFAULT_MODEL

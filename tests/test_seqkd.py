@@ -8,6 +8,7 @@ from teachers_here import BY_HEART, NAMED, NAMING, SOURCE, save_obedient
 from train_here import TASK
 
 from prompt2model.config import GenerateConfig, TrainConfig, load_config
+from prompt2model.conversation import Message, Reply, Request
 from prompt2model.course import Course, asked_of_student, asked_of_teacher, white_box
 from prompt2model.decoding import likelihoods
 from prompt2model.errors import ConfigError
@@ -16,7 +17,7 @@ from prompt2model.methods import open_method, seqkd
 from prompt2model.pipeline import build
 from prompt2model.planning import plan
 from prompt2model.questions import question
-from prompt2model.records import Example, Message, Reply, Request, Source, Splits
+from prompt2model.records import Example, Source, Splits
 from prompt2model.stages.train import train
 from prompt2model.student import load, open_model
 from prompt2model.student_prompt import set_student_prompt

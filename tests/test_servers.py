@@ -3,8 +3,8 @@
 import pytest
 from chat_server import serve
 
+from prompt2model.conversation import Message, Request
 from prompt2model.errors import ConfigError
-from prompt2model.records import Message, Request
 from prompt2model.servers import models
 from prompt2model.teacher import replies
 from prompt2model.teachers import open_teacher

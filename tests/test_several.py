@@ -9,11 +9,12 @@ import pytest
 from chat_server import ChatServer, serve
 
 from prompt2model.config import GenerateConfig
+from prompt2model.conversation import Message, Reply, Request
 from prompt2model.errors import BudgetExceeded
 from prompt2model.filters import Sieve, agreement
 from prompt2model.ledger import most_tokens_in, most_tokens_out
 from prompt2model.rationales import add_rationales
-from prompt2model.records import Example, Message, Reply, Request, Source, TaskSpec
+from prompt2model.records import Example, Source, TaskSpec
 from prompt2model.several import MOST, together
 from prompt2model.teacher import Teacher, replies, spent_by
 from prompt2model.teachers import open_teacher

@@ -13,10 +13,11 @@ from prompt2model import registry, store
 from prompt2model.answers import Answer
 from prompt2model.cache import key
 from prompt2model.config import GenerateConfig, TrainConfig
+from prompt2model.conversation import Reply, Request
 from prompt2model.errors import ConfigError, DataError, RunError
 from prompt2model.ledger import prompt_text
 from prompt2model.recipe import plan
-from prompt2model.records import Dropped, Example, Found, Reply, Request, Source, Splits, TaskSpec
+from prompt2model.records import Dropped, Example, Found, Source, Splits, TaskSpec
 from prompt2model.seeds import read_seeds
 from prompt2model.stages.generate import generate
 from prompt2model.stages.train import train

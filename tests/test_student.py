@@ -23,10 +23,10 @@ from transformers import (
 )
 
 from prompt2model.batches import Codec, Row
+from prompt2model.conversation import Message, Request
 from prompt2model.errors import RunError, WeightsError
 from prompt2model.heads import counted_logits
 from prompt2model.memory import FEWEST_TOKENS, MicroBatches, ran_out
-from prompt2model.records import Message, Request
 from prompt2model.student import LocalModel, adapt, fastest_dtype, load, merge, open_model, save
 from prompt2model.student_prompt import set_student_prompt
 from prompt2model.teacher import replies

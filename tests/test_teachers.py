@@ -22,9 +22,9 @@ import pytest
 from chat_server import ChatServer, serve
 
 from prompt2model import registry
+from prompt2model.conversation import Message, Reply, Request
 from prompt2model.errors import BudgetExceeded, ConfigError, MissingExtra, Prompt2ModelError, TeacherError
 from prompt2model.ledger import MOST_PAID_ATTEMPTS, most_tokens_in, most_tokens_out
-from prompt2model.records import Message, Reply, Request
 from prompt2model.teacher import Teacher, replies, spent_by
 from prompt2model.teachers import choose_teacher, decided_by, open_teacher
 from prompt2model.teachers.scripted import Scripted
@@ -667,7 +667,7 @@ def test_a_budget_for_an_unknown_price_is_refused_before_anything_is_sent() -> N
 
 ASK = """
 import sys
-from prompt2model.records import Message, Request
+from prompt2model.conversation import Message, Request
 from prompt2model.teachers import open_teacher
 
 requests = [Request(messages=(Message(role="user", content=str(n)),)) for n in range(int(sys.argv[2]))]

@@ -16,12 +16,13 @@ from train_here import films
 from prompt2model.batches import Codec, Row
 from prompt2model.cache import key
 from prompt2model.config import TrainConfig, load_config
+from prompt2model.conversation import Message, Reply, Request
 from prompt2model.course import Course
 from prompt2model.errors import ConfigError, DataError
 from prompt2model.losses import forward_kl
 from prompt2model.methods import word_kd
 from prompt2model.pipeline import build
-from prompt2model.records import Dropped, Message, Reply, Request, Splits
+from prompt2model.records import Dropped, Splits
 from prompt2model.stages.train import train
 from prompt2model.student import LocalModel, load, open_model
 from prompt2model.teacher import replies

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from prompt2model.answers import read_label
+from prompt2model.conversation import Reply, Request
 from prompt2model.filters import Sieve
-from prompt2model.records import Dropped, Example, Reply, Request, TaskSpec
+from prompt2model.records import Dropped, Example, TaskSpec
 from prompt2model.second_opinion import asked_afresh, disagreed, fresh_probabilities, unanswered
 from prompt2model.teacher import replies
 from prompt2model.twins import words

@@ -7,9 +7,10 @@ from functools import cache
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from prompt2model.conversation import Reply, Request
 from prompt2model.filters import Sieve
 from prompt2model.prompts import messages, render
-from prompt2model.records import Dropped, Example, Reply, Request
+from prompt2model.records import Dropped, Example
 from prompt2model.teacher import replies
 
 NEEDS = ("text",)

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from prompt2model.conversation import Reply, Request
 from prompt2model.filters import Sieve
 from prompt2model.questions import question
-from prompt2model.records import Dropped, Example, Reply, Request
+from prompt2model.records import Dropped, Example
 from prompt2model.teacher import replies
 
 NEEDS = ("logprobs",)

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from prompt2model.answers import read_label, softmax
 from prompt2model.batches import Batch, Lesson
+from prompt2model.conversation import Message, Reply, Request
 from prompt2model.course import (
     Course,
     Prepared,
@@ -40,7 +41,7 @@ from prompt2model.losses import cross_entropy, forward_kl, sampled_forward_kl, s
 from prompt2model.notations import Reading, read_notation
 from prompt2model.prompts import messages
 from prompt2model.questions import question
-from prompt2model.records import Example, Message, Reply, Request, Source, TaskSpec
+from prompt2model.records import Example, Source, TaskSpec
 
 ARCHITECTURES = ("decoder", "encoder-decoder")
 MARK = "Answer:"

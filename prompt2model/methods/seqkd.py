@@ -16,6 +16,7 @@ from torch import Tensor
 from prompt2model import registry
 from prompt2model.answers import read_label
 from prompt2model.batches import Batch, Lesson
+from prompt2model.conversation import Reply, Request
 from prompt2model.course import (
     Course,
     Prepared,
@@ -27,7 +28,7 @@ from prompt2model.course import (
 )
 from prompt2model.heads import likelihood_loss
 from prompt2model.questions import answer_request
-from prompt2model.records import Example, Reply, Request
+from prompt2model.records import Example
 
 ARCHITECTURES = ("decoder", "encoder-decoder")
 

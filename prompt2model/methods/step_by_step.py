@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from prompt2model.batches import Batch, Lesson, Row
+from prompt2model.conversation import Message
 from prompt2model.course import Course, Prepared, asked_of_student, with_sound_rationales
 from prompt2model.heads import likelihood_loss
 from prompt2model.prompts import messages
-from prompt2model.records import Example, Message
+from prompt2model.records import Example
 
 ARCHITECTURES = ("decoder", "encoder-decoder")
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from prompt2model.batches import Batch, Lesson, Row
 from prompt2model.chat import TOP_LOGPROBS
+from prompt2model.conversation import Request
 from prompt2model.course import (
     Course,
     Prepared,
@@ -29,7 +30,7 @@ from prompt2model.course import (
 from prompt2model.distributions import DIVERGENCES, Recipe, with_distributions
 from prompt2model.heads import ending
 from prompt2model.losses import cross_entropy, forward_kl, summed
-from prompt2model.records import Dropped, Example, Request
+from prompt2model.records import Dropped, Example
 from prompt2model.told import tokens_by_text, told_row
 
 ARCHITECTURES = ("decoder", "encoder-decoder")

@@ -11,9 +11,10 @@ from typing import Literal
 from prompt2model import bootstrap, registry
 from prompt2model.answers import Answer, as_answered, ask, most_tokens
 from prompt2model.config import EvaluateConfig
+from prompt2model.conversation import Message
 from prompt2model.errors import ConfigError, HubError, TeacherError, WeightsError
 from prompt2model.questions import question
-from prompt2model.records import Example, Measured, Message, Prediction, Report, Score, Splits, Student, TaskSpec
+from prompt2model.records import Example, Measured, Prediction, Report, Score, Splits, Student, TaskSpec
 from prompt2model.teacher import Teacher
 
 Who = Literal["majority", "base", "student", "teacher"]

@@ -13,13 +13,14 @@ from typing import Any
 
 from prompt2model import progress
 from prompt2model.config import GenerateConfig
+from prompt2model.conversation import Reply, Request
 from prompt2model.errors import ConfigError, DataError
 from prompt2model.filters import Sieve
 from prompt2model.ledger import FREE, price
 from prompt2model.marks import Mark
 from prompt2model.rationales import Explained, add_rationales
 from prompt2model.recipe import Share, plan
-from prompt2model.records import Dropped, Example, Found, Made, Reply, Request, Spent, TaskSpec
+from prompt2model.records import Dropped, Example, Found, Made, Spent, TaskSpec
 from prompt2model.strategies import Round
 from prompt2model.teacher import Teacher
 

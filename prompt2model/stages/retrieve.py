@@ -19,9 +19,10 @@ from prompt2model.catalogue import (
     rank_models,
 )
 from prompt2model.config import RetrieveConfig
+from prompt2model.conversation import Request
 from prompt2model.errors import ConfigError, HubError, TeacherError
 from prompt2model.prompts import messages
-from prompt2model.records import DataCard, Found, ModelCard, Ranked, Request, TaskSpec
+from prompt2model.records import DataCard, Found, ModelCard, Ranked, TaskSpec
 from prompt2model.registry import did_you_mean
 from prompt2model.rows import Rows, read_rows
 from prompt2model.skills import language_name

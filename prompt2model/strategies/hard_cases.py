@@ -20,10 +20,11 @@ from pydantic import Field
 from prompt2model import store
 from prompt2model.answering import answered
 from prompt2model.answers import Answer
+from prompt2model.conversation import Message
 from prompt2model.drafts import sizes, write_lists
 from prompt2model.errors import ConfigError
 from prompt2model.prompts import messages
-from prompt2model.records import Dropped, Example, Message, Splits
+from prompt2model.records import Dropped, Example, Splits
 from prompt2model.strategies import NoOptions, Round
 from prompt2model.trained import Trained
 from prompt2model.twins import similarity

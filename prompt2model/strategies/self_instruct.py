@@ -15,9 +15,10 @@ from pydantic import Field
 
 from prompt2model.answers import read_label
 from prompt2model.cache import key
+from prompt2model.conversation import Reply, Request
 from prompt2model.drafts import list_request, read_drafts, sizes
 from prompt2model.prompts import messages, render
-from prompt2model.records import Dropped, Example, Reply, Request, Source
+from prompt2model.records import Dropped, Example, Source
 from prompt2model.rewordings import Rewordings
 from prompt2model.seeds import Seed, read_seeds
 from prompt2model.strategies import NoOptions, Round

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from prompt2model.answering import answered
+from prompt2model.conversation import Message
 from prompt2model.drafts import shown, sizes, write_lists
 from prompt2model.prompts import messages, render
-from prompt2model.records import Dropped, Example, Message
+from prompt2model.records import Dropped, Example
 from prompt2model.strategies import NoOptions, Round
 
 NEEDS = ("text",)

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from prompt2model.answering import answered
+from prompt2model.conversation import Message
 from prompt2model.drafts import draft_request, shown, sizes, write_lists
 from prompt2model.prompts import messages
-from prompt2model.records import Dropped, Example, Message
+from prompt2model.records import Dropped, Example
 from prompt2model.strategies import NoOptions, Round
 from prompt2model.teacher import replies
 from prompt2model.twins import normalise

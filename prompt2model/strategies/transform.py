@@ -15,10 +15,11 @@ from pydantic import Field
 from prompt2model.answers import read_label
 from prompt2model.cache import key
 from prompt2model.config import RetrieveConfig
+from prompt2model.conversation import Message, Reply, Request
 from prompt2model.drafts import draft_request, judged
 from prompt2model.errors import ConfigError, TeacherError
 from prompt2model.prompts import messages
-from prompt2model.records import Dropped, Example, Message, Reply, Request, Source
+from prompt2model.records import Dropped, Example, Source
 from prompt2model.rows import is_on_hub, read_raw
 from prompt2model.strategies import NoOptions, Round
 from prompt2model.teacher import replies

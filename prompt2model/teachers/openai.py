@@ -14,11 +14,12 @@ import aiohttp
 from prompt2model import chat
 from prompt2model.batch_api import Batches
 from prompt2model.chat import Trouble
+from prompt2model.conversation import Reply, Request
 from prompt2model.errors import TeacherError
 from prompt2model.ledger import BATCH, MOST_PAID_ATTEMPTS, heard, lost, price, with_attempts
 from prompt2model.pace import FIRST, Pace, Window
 from prompt2model.patience import Health, Options
-from prompt2model.records import Reply, Request, Spent
+from prompt2model.records import Spent
 from prompt2model.registry import did_you_mean
 from prompt2model.schemas import NOT_JSON, misfit
 from prompt2model.servers import (

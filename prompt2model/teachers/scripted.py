@@ -21,9 +21,9 @@ from typing import Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from prompt2model.config import Settings
+from prompt2model.conversation import Reply, Request
 from prompt2model.errors import TeacherError
 from prompt2model.ledger import prompt_text
-from prompt2model.records import Reply, Request
 
 DECIDING = ()
 

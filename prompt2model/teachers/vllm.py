@@ -12,8 +12,8 @@ from pydantic import Field
 
 from prompt2model import weights
 from prompt2model.config import Settings
+from prompt2model.conversation import Reply, Request
 from prompt2model.errors import MissingExtra, TeacherError, WeightsError
-from prompt2model.records import Reply, Request
 from prompt2model.student import fingerprint
 
 DECIDING = ("max_length",)
