@@ -20,8 +20,8 @@ help:  ## what can be made
 demo: $(READY)  ## one sentence becomes a model in runs/demo: no key, no GPU, 5 to 11 minutes on 2 cores
 	@$(BIN)/prompt2model demo --out $(DEMO)
 
-test: $(READY)  ## the tests; SLOW=1 (or CI=true) adds those that train and serve real models
-	@$(BIN)/pytest
+test: $(READY)  ## the tests, on all cores; SLOW=1 (or CI=true) adds those that train and serve real models
+	@$(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile
 
 lint: $(READY)  ## formatting, rules, types
 	@$(BIN)/ruff format --check .

@@ -13,6 +13,8 @@ CACHE = tempfile.mkdtemp(prefix="prompt2model-tests-")
 KEPT = os.environ.get("PROMPT2MODEL_TEST_WEIGHTS") or os.environ.get("PROMPT2MODEL_HOME")
 os.environ |= {"HF_HOME": CACHE, "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+if "PYTEST_XDIST_WORKER" in os.environ:  # each core has its tests: threads that wait for another's core only stall
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A processor computes the same everywhere and every time; what a GPU computes is compared with it in test_gpu.py.
 os.environ.setdefault("PROMPT2MODEL_TEST_GPUS", os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
