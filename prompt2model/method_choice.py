@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from prompt2model.records import Example
+from prompt2model.teacher import Teacher
 
 PLAIN = "seqkd"
 """The method that wants nothing but answers."""
@@ -11,10 +12,11 @@ PLAIN = "seqkd"
 log = logging.getLogger(__name__)
 
 
-def choose_method(asked: str, rows: Sequence[Example]) -> str:
+def choose_method(asked: str, rows: Sequence[Example], teacher: Teacher | None = None) -> str:
     """The method's name, as asked or, for `auto`, what the rows to learn from are fit for; the reason is logged.
 
     Only methods that ask nothing of a teacher are chosen unasked: what costs hours or money is for a person to name.
+    What a teacher at hand could do besides is said.
     """
     if asked != "auto":
         return asked
@@ -27,4 +29,9 @@ def choose_method(asked: str, rows: Sequence[Example]) -> str:
     else:
         name, reason = PLAIN, "every row has its answer, and that is all that it needs"
     log.info("The student learns by the method %s: %s.", name, reason)
+    by_people = sum(row.is_real for row in rows)
+    if teacher is not None and 2 * by_people > len(rows):
+        log.info("%s could answer the inputs itself: --method seqkd --set train.options.answers=teacher.", teacher.name)
+    if teacher is not None and "logits" in teacher.can:
+        log.info("Where its tokens are the base's, its distributions can be learned: --method word_kd.")
     return name

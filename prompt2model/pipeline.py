@@ -232,7 +232,9 @@ class _Building:
     def _train(self, task: TaskSpec, splits: Splits, base: str) -> Student:
         from prompt2model.stages.train import train  # torch and transformers take seconds to import
 
-        config, teacher = self.config, self.teacher if needs_in_training(self.config) else None
+        config = self.config
+        at_hand = self.opened[-1] if self.opened else None  # a method that asks nobody is told what it could ask
+        teacher = self.teacher if needs_in_training(config) else at_hand
         return train(
             task, splits, base, config.train, folder=self.folder / "student", seed=config.seed, teacher=teacher
         )

@@ -27,10 +27,10 @@ FLOORS = (
     # 2: one thing each, on records and errors
     "registry teacher prompts store streams shards pairs bootstrap checkpoints hub_cards skills conversion asks"
     " choices metrics exporters stages seeds marks several minhash rewordings ngrams"
-    " method_choice book batch_notes",
+    " book batch_notes",
     # 3
     "config weights cache ledger hub questions batches second_reading front_matter keyed outputs tables report"
-    " answer_words answer_guesses quoted data_blocks servers accounts",
+    " answer_words answer_guesses quoted data_blocks servers accounts method_choice",
     # 4
     "description answers student_prompt memory decoding heads supply catalogue chat columns lines model_card"
     " filters methods strategies teachers settings recipe embeddings labels",

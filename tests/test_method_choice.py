@@ -7,6 +7,7 @@ import pytest
 from prompt2model.method_choice import choose_method
 from prompt2model.methods import open_method
 from prompt2model.records import Example, Source
+from prompt2model.teachers.scripted import Scripted
 
 
 def rows(explained: int, count: int) -> list[Example]:
@@ -23,6 +24,23 @@ def test_rows_with_rationales_are_learned_from_step_by_step(caplog, explained, c
     caplog.set_level(logging.INFO)
     assert choose_method("auto", rows(explained, count)) == name
     assert f"by the method {name}: " in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("can", "kind", "said"),
+    [
+        (("text",), "data", ["answers=teacher"]),
+        (("text", "logits"), "data", ["answers=teacher", "word_kd"]),
+        (("text", "logits"), "teacher", ["word_kd"]),
+        (("text",), "teacher", []),
+    ],
+)
+def test_what_a_teacher_at_hand_could_do_besides_is_said(caplog, can, kind, said):
+    caplog.set_level(logging.INFO)
+    source = Source(kind=kind, name="x")
+    given = [row.model_copy(update={"source": source}) for row in rows(0, 4)]
+    assert choose_method("auto", given, Scripted([], can=can)) == "seqkd"
+    assert [word for word in ("answers=teacher", "word_kd") if word in caplog.text] == said
 
 
 def test_a_method_that_is_named_is_taken():
