@@ -78,7 +78,8 @@ def top_k_forward_kl(student: Tensor, ids: Tensor, log_p: Tensor, temperature: f
     if ids.shape[-1] == student.shape[-1]:
         return temperature**2 * known
     rest = (1.0 - log_p.exp().sum(-1)).clamp(min=0.0)  # (N,), the tail's probability
-    log_q_rest = scaled.scatter(-1, ids.long(), float("-inf")).logsumexp(-1) - whole.squeeze(-1)
+    tail = scaled.scatter(-1, ids.long(), RULED_OUT).logsumexp(-1)
+    log_q_rest = (tail - whole.squeeze(-1)).clamp(min=RULED_OUT)
     return temperature**2 * (known + torch.xlogy(rest, rest) - rest * log_q_rest)
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from train_here import main
 from trainings import training
 
-from prompt2model.records import Message, Request
+from prompt2model.conversation import Message, Request
 from prompt2model.student import load, open_model, save
 from prompt2model.teacher import replies
 

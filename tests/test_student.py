@@ -190,7 +190,7 @@ def test_the_identity_follows_the_weights(tiny_decoder, tmp_path):
     tensors[name] += 1e-3
     save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
     first, second, third = (open_model(str(folder), precision="float32") for folder in (tiny_decoder, same, other))
-    assert first.can == {"text", "logprobs", "logits", "beams"}
+    assert first.can == {"text", "logprobs", "likelihood", "logits", "beams"}
     assert first.is_local
     assert first.identity.rpartition("@")[2] == second.identity.rpartition("@")[2]
     assert first.identity.rpartition("@")[2] != third.identity.rpartition("@")[2]

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
 
 from prompt2model import memory
 from prompt2model.config import TrainConfig
+from prompt2model.optimiser import MasterAdamW
 from prompt2model.records import Example, Source, Splits, TaskSpec
 from prompt2model.stages.train import train
 from prompt2model.student import open_model
@@ -65,21 +65,21 @@ def main(base: str, folder: Path, settings: dict[str, Any]) -> None:
 @contextmanager
 def first_gradients(path: Path) -> Iterator[None]:
     """Leaves those of the first step in the file, before they are clipped; of several trainings the last one's."""
-    clip, last = torch.nn.utils.clip_grad_norm_, [None]
+    step, last = MasterAdamW.step, [None]
 
-    def keep_and_clip(weights: list[torch.Tensor], most: float) -> torch.Tensor:
-        if weights is not last[0] and os.environ.get("RANK", "0") == "0":
+    def keep_and_step(optimiser: MasterAdamW, *how: Any) -> float:
+        if optimiser is not last[0] and os.environ.get("RANK", "0") == "0":
             path.parent.mkdir(parents=True, exist_ok=True)
-            found = {str(place): weight.grad for place, weight in enumerate(weights) if weight.grad is not None}
+            found = {str(place): one.grad for place, one in enumerate(optimiser.parameters) if one.grad is not None}
             save_file({name: gradient.contiguous() for name, gradient in found.items()}, path)
-        last[0] = weights
-        return clip(weights, most)
+        last[0] = optimiser
+        return step(optimiser, *how)
 
-    torch.nn.utils.clip_grad_norm_ = keep_and_clip
+    MasterAdamW.step = keep_and_step
     try:
         yield
     finally:
-        torch.nn.utils.clip_grad_norm_ = clip
+        MasterAdamW.step = step
 
 
 if __name__ == "__main__":

@@ -69,7 +69,8 @@ def train(
     given = (task, splits.train, splits.validation, config, contents(config), options, seed)
     start = _warmed_up(method, options, config, begin, folder / "warm-up", (*given, base, _identity(teacher)))
     weights = start or _initial(base, config.init, folder / "init")
-    teacher = open_teacher(f"transformers:{start or base}") if is_own else teacher
+    if is_own:
+        teacher = open_teacher(f"transformers:{start or base}", options={"precision": config.precision})
     key = store.digest((*given, fingerprint(weights), _identity(teacher)))
     kept = _kept(folder / "unfinished", key)
     precision = kept[1]["precision"] if kept else _same(str(dtype_of(config.precision)).removeprefix("torch."))
