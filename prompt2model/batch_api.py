@@ -120,7 +120,7 @@ class Batches:
         if _lacked_room(batch):  # by now those that were sent before it are over
             self._create(note, client)
             batch = self._wait(note, client)
-        with self._translated("the results of a batch"):
+        with self._translated("the results of a batch", _forgotten(note)):
             files = [file for file in (batch.output_file_id, batch.error_file_id) if file]
             texts = [client.files.content(file).read().decode() for file in files]
             rows = [json.loads(line) for text in texts for line in text.split("\n") if line.strip()]
@@ -137,7 +137,7 @@ class Batches:
         seconds, heard_at = self.poll_seconds, time.monotonic()
         while True:
             try:
-                with self._translated("a look at a batch"):
+                with self._translated("a look at a batch", _forgotten(note)):
                     batch = client.batches.retrieve(note.batch)
                     status = batch.status
                 heard_at = time.monotonic()
@@ -178,7 +178,7 @@ class Batches:
         return [(number, reply) for (number, _), reply in zip(line.group, replies, strict=False)] + failed, again
 
     @contextmanager
-    def _translated(self, what: str) -> Iterator[None]:
+    def _translated(self, what: str, cure: str = f"Does the server have a Batch API? {NOT_BATCHED}") -> Iterator[None]:
         """The client's errors as ours, without the key."""
         try:
             yield
@@ -186,7 +186,7 @@ class Batches:
             text = without_key(error.response.text, self.key)[:300]
             raise TeacherError(
                 f"{self.address} refuses {what} ({error.status_code}): {text}",
-                hint=f"Does the server have a Batch API? {NOT_BATCHED}",
+                hint=cure,
                 retryable=error.status_code >= 500 or error.status_code == 429,
             ) from error
         except openai.APIConnectionError as error:
@@ -256,6 +256,10 @@ def _chunks(lines: Sequence[_Line], most: int) -> Iterator[list[_Line]]:
         size_bytes += length
     if some:
         yield some
+
+
+def _forgotten(note: Note) -> str:
+    return f"Where the provider no longer has the batch, delete {note.path}: its requests are then sent again."
 
 
 def _outcome(told: Mapping[str, Any], line: _Line) -> list[Reply] | chat.Trouble:

@@ -155,6 +155,18 @@ def test_requests_that_fail_for_a_passing_reason_are_sent_again_and_others_are_c
         assert [len(server.batches.files[one["input_file_id"]]) for one in server.batches.made.values()] == [3, 1]
 
 
+def test_a_batch_that_the_provider_has_forgotten_is_an_error_that_names_its_note(home_folder: Path) -> None:
+    with serve() as server:
+        asking = batches(server).answer(requests(2))
+        next(asking)
+        asking.close()
+        server.batches.instead = lambda key: (404, b"{}")
+        with pytest.raises(TeacherError, match=r"refuses a look at a batch \(404\)") as error:
+            texts(batches(server).answer(requests(2)))
+    [note] = (home_folder / "batches").glob("*.json")
+    assert f"delete {note}" in str(error.value.hint)
+
+
 def test_drawn_answers_to_one_question_are_one_line_of_a_batch() -> None:
     asked = [Request(messages=requests(1)[0].messages, temperature=1.0, seed=seed) for seed in range(MOST + 3)]
     with serve(text=counted()) as server:
