@@ -66,6 +66,8 @@ class Batches:
     """Whether the model thinks first, in tokens that are paid for."""
     most_requests: int = MOST_REQUESTS
     """Of one batch."""
+    identity: str = ""
+    """Of the teacher, in whatever words its requests are put."""
     poll_seconds: float = 1.0
     """Before the second look at a batch; it doubles with each."""
 
@@ -75,7 +77,7 @@ class Batches:
         No two requests may be the same, as none are behind a cache. Raises TeacherError when batches are refused or the
         server is out.
         """
-        asked, notes = [_Line(group) for group in together(requests, self.most_answers)], list[Note]()
+        asked, notes = [_Line(self.identity, group) for group in together(requests, self.most_answers)], list[Note]()
         with connected(self.address, self.key, UPLOAD_SECONDS) as client:
             while asked:
                 sent, asked = list(self._sent(list(map(self._put, asked)), client)), []
@@ -205,6 +207,8 @@ class Batches:
 class _Line:
     """Requests as they stand in a batch."""
 
+    identity: str
+    """Of the teacher."""
     group: Group
     before: Spent = field(default_factory=Spent)
     """Attempts that may have been paid for."""
@@ -221,8 +225,10 @@ class _Line:
 
     @cached_property
     def id(self) -> str:
-        """The same for the same request, whatever batch it is in; another one each time that it is sent again."""
-        told = [self.sent, [request.seed for _, request in self.group], self.earlier]
+        """The same for the same request, whatever batch it is in and whatever its server has turned out not to take;
+        another one each time that it is sent again."""
+        requests = [request.model_dump(mode="json") for _, request in self.group]
+        told = [self.identity, requests, self.earlier]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:40]
 
     def is_last(self, before: Spent) -> bool:
@@ -231,7 +237,7 @@ class _Line:
 
     def again(self, group: Group, before: Spent, repair: Request | None = None) -> "_Line":
         """Those requests of it, to be sent once more after these attempts."""
-        return _Line(group, before, repair or self.repair, (*self.earlier, self.id))
+        return _Line(self.identity, group, before, repair or self.repair, (*self.earlier, self.id))
 
     @property
     def text(self) -> str:

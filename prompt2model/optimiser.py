@@ -99,6 +99,8 @@ class MasterAdamW:
     ) -> None:
         """Scale the pieces' gradients, take the step, and round the masters into the model's own weights."""
         pieces = [piece for piece in pieces if gradients[piece.place] is not None]
+        if not pieces:
+            return
         scaled = [piece.of(gradients[piece.place]).float() for piece in pieces]
         if scale < 1:
             torch._foreach_mul_(scaled, scale)
@@ -143,7 +145,7 @@ class MasterAdamW:
         learned = given[0] != (-1 if embedding.padding_idx is None else embedding.padding_idx)
         hook: Any = beginning.register_hook  # torch gives it no types
         hook(lambda gradient: self._add_rows(place, given[0][learned], gradient[learned]))
-        return beginning
+        return beginning.clone()  # which a model may change in place
 
     @torch.no_grad()
     def _add_rows(self, place: int, rows: Tensor, gradient: Tensor) -> None:
@@ -180,7 +182,7 @@ def _pieces(masters: Sequence[Tensor]) -> Iterator[_Piece]:
     for place, master in enumerate(masters):
         rows = len(master) if master.ndim else 1
         a_row = max(1, master.numel() // max(1, rows))
-        at_once = max(1, _most_at_once(master) // a_row)
+        at_once = max(1, _most_at_once(master) // a_row) if master.is_contiguous() else rows
         for start in range(0, rows, at_once):
             stop = min(start + at_once, rows)
             yield _Piece(place, start, stop, a_row * (stop - start), torch.zeros((), device=master.device))

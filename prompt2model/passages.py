@@ -20,6 +20,14 @@ BYTES_PER_TOKEN = 8
 """Enough to fill the passage in nearly any language; what is too much is cut off."""
 
 
+def check_plain_text(source: str) -> None:
+    """Raises DataError when the source is neither a file nor named as a data set on the Hub is."""
+    if not is_on_hub(source) and not Path(source).expanduser().is_file():
+        raise DataError(
+            f"There is no file {source}.", hint="Name a file of plain text, or a data set on the Hub: owner/name."
+        )
+
+
 @cache
 def plain_text(source: str) -> Path:
     """The file of that name; of a data set on the Hub one with its texts, written once into the user's cache folder.
@@ -27,13 +35,9 @@ def plain_text(source: str) -> Path:
     Its texts are those of the column with the longest ones. Raises DataError when there is no such file or no text,
     HubError when the Hub refuses.
     """
+    check_plain_text(source)
     if not is_on_hub(source):
-        file = Path(source).expanduser()
-        if not file.is_file():
-            raise DataError(
-                f"There is no file {source}.", hint="Name a file of plain text, or a data set on the Hub: owner/name."
-            )
-        return file
+        return Path(source).expanduser()
     file = home() / "texts" / f"{digest(source)[:24]}.txt"
     if not file.is_file():
         name, rows = read_raw(source, RetrieveConfig(max_rows=MOST_ROWS))

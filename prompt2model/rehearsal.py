@@ -168,7 +168,7 @@ def rehearse_rationales(task: TaskSpec, rows: int, config: GenerateConfig, teach
     row = _row(mean_tokens([task.examples[0].input] if task.examples else []))
     teacher.asked.clear()
     add_rationales([row], task, teacher, traces=min(config.rationales, 1), max_tokens=config.max_tokens)
-    usual = min(config.rationales, USUAL_TRACES)
+    usual = min(config.rationales, USUAL_TRACES * config.right_rationales)
     return work(teacher.asked, teacher.name, TRACE_TOKENS, usual=rows * usual, most=rows * config.rationales)
 
 

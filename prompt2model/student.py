@@ -200,8 +200,8 @@ def open_model(name: str, *, precision: str = "auto", batch_rows: int = 0) -> Lo
     """
     folder = weights.fetch(name)
     model, codec = load(folder, precision=precision)
-    arithmetic = "" if model.dtype == torch.float32 else f" {str(model.dtype).removeprefix('torch.')}"
-    identity = f"{name}@{fingerprint(folder)}{arithmetic}"
+    asked = "" if precision == "auto" else f" {precision}"  # what is measured to be faster may change by the day
+    identity = f"{name}@{fingerprint(folder)}{asked}"
     return LocalModel(model, codec, name=name, identity=identity, batch_rows=batch_rows)
 
 

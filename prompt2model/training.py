@@ -58,6 +58,8 @@ class State:
     history: list[dict[str, Any]] = field(default_factory=list)
     best: int = -1
     """Index in `history`."""
+    has_learned: bool = False
+    """Whether the weights have changed since the last validation."""
 
 
 class Loop:
@@ -126,6 +128,7 @@ class Loop:
                 f"{self.plan.peak / 4:g}",
             )
         self.state.losses.append(loss)
+        self.state.has_learned = True
         self.state.tokens += sum(map(len, rows))
         self.state.step += 1
 
@@ -160,7 +163,8 @@ class Loop:
         return loss_sum
 
     def _is_validation_due(self) -> bool:
-        return self.state.step % self.plan.validate_every == 0 or self.state.step == self.plan.steps
+        is_time = self.state.step % self.plan.validate_every == 0 or self.state.step == self.plan.steps
+        return is_time and self.state.has_learned
 
     def _validate(self, held_out: HeldOut) -> None:
         """Judge the weights as they are; keep them if they are the best so far."""
@@ -183,6 +187,7 @@ class Loop:
             seconds=self.state.seconds,
         )
         self.state.history.append(record.model_dump())
+        self.state.has_learned = False
         if self._is_best(record):
             self.state.best = len(self.state.history) - 1
             if self.accelerator.is_main_process:

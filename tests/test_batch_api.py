@@ -155,6 +155,26 @@ def test_requests_that_fail_for_a_passing_reason_are_sent_again_and_others_are_c
         assert [len(server.batches.files[one["input_file_id"]]) for one in server.batches.made.values()] == [3, 1]
 
 
+def test_a_second_batch_without_what_was_refused_is_found_again_by_a_process_that_does_not_know_it() -> None:
+    with serve("no max_tokens", text=counted()) as server:
+        asked, first = requests(2, max_tokens=5), open_teacher(f"{server.url}#m", options={"batch": True})
+        server.batches.looks_needed = 1
+        made = server.batches.post
+
+        def interrupted(handler: Any, what: str) -> None:
+            made(handler, what)
+            if len(server.batches.made) == 2:
+                server.batches.instead = lambda key: (400, b"{}")
+
+        server.batches.post = interrupted  # type: ignore[method-assign]
+        with pytest.raises(TeacherError):
+            replies(first, asked)
+        server.batches.instead = None
+        again = open_teacher(f"{server.url}#m", options={"batch": True})
+        assert all(reply.text for reply in replies(again, asked))
+        assert len(server.batches.made) == 2
+
+
 def test_a_batch_that_the_provider_has_forgotten_is_an_error_that_names_its_note(home_folder: Path) -> None:
     with serve() as server:
         asking = batches(server).answer(requests(2))

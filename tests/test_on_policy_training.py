@@ -81,6 +81,15 @@ def test_the_first_phase_is_a_plainly_fine_tuned_student(pair, tmp_path):
     assert (first.method, student.method) == ("seqkd", "reverse_kl")
 
 
+def test_a_student_ends_its_answers_as_it_is_told(pairs, tmp_path):
+    """As the first phase is told to end them as the teacher of the second does."""
+    student = pairs["decoder"][0]
+    end = load(Path(student))[1].tokenizer.convert_tokens_to_ids("z")
+    config = TrainConfig(epochs=1, batch_rows=8, precision="float32", max_length=64)
+    found = train(TASK, SPLITS, student, config, folder=tmp_path, ends_with=end)
+    assert load(found.folder)[1].end == end
+
+
 @pytest.mark.parametrize("asked", [0.0, 0.25])
 def test_the_first_phase_has_a_learning_rate_of_its_own(asked):
     options = reverse_kl.Options(warm_up_learning_rate=asked)

@@ -179,3 +179,32 @@ def test_a_second_step_begins_with_no_gradient_of_the_first():
             model(torch.tensor([[1, 2, 4]])).float().square().sum().backward()
         norms.append(optimiser.step(0.0))
     assert norms[0] == norms[1] > 0
+
+
+def test_weights_without_a_gradient_stay_beside_others_that_are_clipped():
+    learned, left = torch.ones(12, requires_grad=True), torch.ones(12, requires_grad=True)
+    optimiser = MasterAdamW([left, learned])
+    learned.grad = torch.full((12,), 100.0)
+    assert optimiser.step(0.1) > 1
+    assert torch.equal(left, torch.ones(12))
+    assert not torch.equal(learned, torch.ones(12))
+
+
+def test_weights_that_do_not_lie_in_a_row_learn_as_others_do():
+    plain = torch.randn(6, 4).requires_grad_()
+    turned = plain.detach().t().contiguous().t().requires_grad_()
+    for weight in (plain, turned):
+        optimiser = MasterAdamW([weight])
+        weight.grad = torch.arange(24.0).view(6, 4)
+        optimiser.step(0.1)
+    torch.testing.assert_close(turned, plain)
+
+
+def test_what_was_read_may_be_changed_in_place():
+    model = Tied()
+    optimiser = MasterAdamW(model.parameters())
+    with optimiser.adding_rows_of(model.read):
+        read = model.read(torch.tensor([[1, 2]]))
+        read *= 2
+        read.sum().backward()
+    assert model.read.weight.grad[1].tolist() == [2.0] * 4

@@ -188,6 +188,18 @@ def test_a_task_whose_rows_have_several_traces_is_learned_from_all_of_them_and_m
     assert len({one.input for side in (splits.train, splits.validation, splits.test) for one in side}) == 40
 
 
+def test_a_few_rows_with_many_traces_each_are_few_rows():
+    rows = [row(f"{number} eggs?", "21", "user") for number in range(6)]
+    teacher = Scripted(lambda request: thought("21", f"{request.seed} says so, and it is right"), can=("text",))
+    found = add_rationales(rows, SUMS, teacher, traces=4, keep=4, max_tokens=9)
+    assert len(found.rows) == 24
+    written = tuple(row(f"{number} hens?", "3", "teacher") for number in range(40))
+    made = Made(explained=tuple(found.rows), examples=written)
+    splits = split(SUMS, Found(base="b"), made, SplitConfig(), seed=0)
+    assert [one.is_real for one in splits.train].count(True) == 24
+    assert any("Rows by a person are few (6" in note for note in splits.notes)
+
+
 def test_a_row_that_is_explained_already_is_not_asked_about():
     known = row("Go away.", "toxic").model_copy(update={"rationale": "It is rude."})
     found, asked = explain([known], [])

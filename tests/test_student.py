@@ -177,8 +177,9 @@ def test_an_encoder_is_refused_although_transformers_would_load_it(tiny_decoder,
 
 
 def test_the_identity_follows_the_arithmetic(tiny_decoder):
-    exact, quick = (open_model(str(tiny_decoder), precision=one) for one in ("float32", "bfloat16"))
-    assert quick.identity == f"{exact.identity} bfloat16"
+    usual, exact, quick = (open_model(str(tiny_decoder), precision=one) for one in ("auto", "float32", "bfloat16"))
+    assert exact.identity == f"{usual.identity} float32"
+    assert quick.identity == f"{usual.identity} bfloat16"
 
 
 def test_the_identity_follows_the_weights(tiny_decoder, tmp_path):

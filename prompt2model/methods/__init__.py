@@ -9,6 +9,8 @@
     loss(model, batch, course) -> Tensor      (), the weighted sum over the batch's counted tokens, in nats; rows of the
                                               validation lack the signals that rollouts add
     suits(task, options) -> None              only where the method does not fit every task: raises ConfigError then
+    fetch(options) -> None                    only where something must be had from elsewhere: it is fetched before the
+                                              first training
     lives_on(options) -> str                  only where rows without something are of no use: "rationale"
     questions(examples, course) -> list[Request]     only where the teacher is asked in words beforehand: what it is
                                               asked about the examples. A plan counts them: its course has no codec

@@ -31,7 +31,7 @@ from prompt2model.losses import Ending, cross_entropy, summed
 from prompt2model.losses import reverse_kl as divergence
 from prompt2model.memory import in_batches
 from prompt2model.methods import plainly
-from prompt2model.passages import passage, plain_text
+from prompt2model.passages import check_plain_text, passage, plain_text
 from prompt2model.policy import clipped, importance, to_come, whitened
 from prompt2model.records import Example, TaskSpec
 from prompt2model.rollouts import sampled
@@ -80,7 +80,13 @@ class Options(BaseModel):
 
 
 def suits(task: TaskSpec, options: Options) -> None:
-    """Every task. Raises DataError or HubError when the plain text cannot be had: it is fetched now."""
+    """Every task. Raises DataError when there is no such file of plain text."""
+    if options.text:
+        check_plain_text(options.text)
+
+
+def fetch(options: Options) -> None:
+    """The plain text. Raises HubError when the Hub refuses it."""
     if options.text:
         plain_text(options.text)
 

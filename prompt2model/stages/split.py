@@ -38,15 +38,18 @@ def split(task: TaskSpec, found: Found, made: Made, config: SplitConfig = SplitC
             f"There is no row to learn from: {counts or 'none was given and none was written'}.",
             hint="Give rows with --data, or let the teacher write some: --set generate.count=400",
         )
-    sides = _sides(task, rows, config, Random(f"{seed}/split"))  # noqa: S311 - not for secrets
-    validation = _one_each(sides["validation"])
-    test = given.examples if given else _one_each(sides["test"])
+    thoughts = defaultdict[tuple[str, str], list[Example]](list)
+    for row in rows:
+        thoughts[row.input, row.output].append(row)
+    each = [same[0] for same in thoughts.values()]  # one row with several chains of thought is one row
+    sides = _sides(task, each, config, Random(f"{seed}/split"))  # noqa: S311 - not for secrets
+    test = given.examples if given else tuple(sides["test"])
     return Splits(
-        train=tuple(sides["train"]),
-        validation=validation,
+        train=tuple(row for one in sides["train"] for row in thoughts[one.input, one.output]),
+        validation=tuple(sides["validation"]),
         test=test,
         dropped={reason: count for reason, count in dropped.most_common() if count},
-        notes=(*_notes(rows, validation, test), *(given.notes if given else ())),
+        notes=(*_notes(each, sides["validation"], test), *(given.notes if given else ())),
     )
 
 
@@ -74,11 +77,6 @@ def _consistent(rows: Sequence[Example], task: TaskSpec) -> tuple[list[Example],
 def _think_differently(one: Example, other: Example) -> bool:
     """Of two chains of thought that lead to the same output both are learned from."""
     return bool(one.rationale and other.rationale) and _plain(one.rationale or "") != _plain(other.rationale or "")
-
-
-def _one_each(rows: Sequence[Example]) -> tuple[Example, ...]:
-    """The rows without further chains of thought: what is measured on counts once."""
-    return tuple({(_plain(row.input), _plain(row.output)): row for row in reversed(rows)}.values())[::-1]
 
 
 def _plain(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import DistributedType, broadcast_object_list, gather_object
+from accelerate.utils import DistributedType, InitProcessGroupKwargs, broadcast_object_list, gather_object
 from torch import Tensor
 
 from prompt2model import checkpoints, store
@@ -34,6 +35,8 @@ from prompt2model.validation import HeldOut
 from prompt2model.weights import fetch
 
 T = TypeVar("T")
+PATIENCE = timedelta(days=7)
+"""Of processes that wait for one that asks a teacher: a batch takes a day."""
 SAVE_EVERY_SECONDS = 90.0
 """What a killed process loses at most."""
 
@@ -48,10 +51,12 @@ def train(
     seed: int = 0,
     teacher: Teacher | None = None,
     save_every_seconds: float = SAVE_EVERY_SECONDS,
+    ends_with: int | None = None,
 ) -> Student:
     """The base model taught by the method on the training rows, the best checkpoint of the validation, in `folder`.
 
-    Without validation rows it is the last one. Taken up where a killed process left it, with the same result. Raises
+    Without validation rows it is the last one. Its answers end with the token `ends_with`, or that of a teacher whose
+    distributions it learns, or the base's own. Taken up where a killed process left it, with the same result. Raises
     ConfigError for a method or option that does not exist or fits neither model nor teacher, DataError without rows,
     WeightsError when the base cannot be loaded, RunError when training diverges, or memory or disk do not suffice.
     """
@@ -64,8 +69,21 @@ def train(
     if not splits.train:
         raise DataError("There are no rows to train on.", hint="Raise generate.count, or give rows with --data.")
     accelerator = _accelerator()
-    begin = partial(train, task, splits, base, seed=seed, teacher=teacher, save_every_seconds=save_every_seconds)
     check_fits(config, base, teacher)
+    if "logits" in method.needs(options) and (local := white_box(teacher)):
+        ends_with = local.codec.end
+    begin = partial(
+        train,
+        task,
+        splits,
+        base,
+        seed=seed,
+        teacher=teacher,
+        save_every_seconds=save_every_seconds,
+        ends_with=ends_with,
+    )
+    if hasattr(method, "fetch"):
+        method.fetch(options)
     given = (task, splits.train, splits.validation, config, contents(config), options, seed)
     start = _warmed_up(method, options, config, begin, folder / "warm-up", (*given, base, _identity(teacher)))
     weights = start or _initial(base, config.init, folder / "init")
@@ -76,8 +94,8 @@ def train(
     precision = kept[1]["precision"] if kept else _same(str(dtype_of(config.precision)).removeprefix("torch."))
     model, codec = load(weights, precision=precision)
     course = Course(task, codec, options, config.max_length, white_box(teacher), teacher, seed)
-    if "logits" in method.needs(options):
-        codec.end_with(course.white_box.codec.end)
+    if ends_with is not None:
+        codec.end_with(ends_with)
     set_student_prompt(codec)
     prepared = _prepared(method, splits.train, course)
     with _in_turn(method, options):
@@ -221,7 +239,7 @@ def _supply(
 
 def _accelerator() -> Accelerator:
     """This process and the others that `accelerate launch` started beside it."""
-    accelerator = Accelerator()
+    accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
     if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
         raise ConfigError(
             f"Training under {accelerator.distributed_type.value} would cut the model into pieces; it must be whole.",

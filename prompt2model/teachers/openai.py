@@ -87,7 +87,14 @@ class Chat:
         """
         if self._options.batch:
             batches = Batches(
-                self.name, *self._at, self._body, self._misfit, self._most_answers, self._leave_out, bool(self._effort)
+                self.name,
+                *self._at,
+                self._body,
+                self._misfit,
+                self._most_answers,
+                self._leave_out,
+                reasoning=bool(self._effort),
+                identity=self.identity,
             )
             yield from batches.answer(map(self._checked, requests))
             return
