@@ -155,24 +155,24 @@ def test_requests_that_fail_for_a_passing_reason_are_sent_again_and_others_are_c
         assert [len(server.batches.files[one["input_file_id"]]) for one in server.batches.made.values()] == [3, 1]
 
 
-def test_a_second_batch_without_what_was_refused_is_found_again_by_a_process_that_does_not_know_it() -> None:
+def test_a_batch_without_what_was_refused_is_found_again_by_a_process_that_does_not_know_it() -> None:
     with serve("no max_tokens", text=counted()) as server:
-        asked, first = requests(2, max_tokens=5), open_teacher(f"{server.url}#m", options={"batch": True})
-        server.batches.looks_needed = 1
-        made = server.batches.post
+        asked, first = requests(4, max_tokens=5), open_teacher(f"{server.url}#m", options={"batch": True})
+        replies(first, asked[:2])
+        made, send = len(server.batches.made), server.batches.post
 
-        def interrupted(handler: Any, what: str) -> None:
-            made(handler, what)
-            if len(server.batches.made) == 2:
+        def send_and_break(handler: Any, what: str) -> None:
+            send(handler, what)
+            if len(server.batches.made) > made:
                 server.batches.instead = lambda key: (400, b"{}")
 
-        server.batches.post = interrupted  # type: ignore[method-assign]
+        server.batches.post = send_and_break
         with pytest.raises(TeacherError):
-            replies(first, asked)
-        server.batches.instead = None
+            replies(first, asked[2:])
+        server.batches.post, server.batches.instead = send, None
         again = open_teacher(f"{server.url}#m", options={"batch": True})
         assert all(reply.text for reply in replies(again, asked))
-        assert len(server.batches.made) == 2
+        assert len(server.batches.made) == made + 1
 
 
 def test_a_batch_that_the_provider_has_forgotten_is_an_error_that_names_its_note(home_folder: Path) -> None:

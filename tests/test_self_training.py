@@ -269,6 +269,13 @@ def test_two_students_learn_from_each_other_and_one_is_kept(base, tmp_path, inpu
     assert not any("equipment" in name for name in weights(student.folder))
 
 
+def test_a_round_that_is_over_early_is_not_validated_again_until_something_is_learned(tiny_decoder, tmp_path, inputs):
+    options = {"inputs": str(inputs), "threshold": 1.0, "warm_up": 0}  # of 40 rows the 16 with a label are learned
+    student = trained(tiny_decoder, tmp_path / "student", options=options, validations_per_epoch=5)
+    assert [one.step for one in student.history] == [1, 2, 6, 7, 11, 12]
+    assert student.steps == 15
+
+
 def test_adapters_of_two_students_stand_on_the_same_weights(base):
     model, codec = load(base, precision="float32")
     adapted = adapt(model, 4)
