@@ -37,6 +37,15 @@ MOST_NATS = 1.0
 """Taken away between two labels at most: what random words show beyond that misled as often as it helped."""
 
 
+def may_lean(task: TaskSpec, rows: Sequence[Example], wanted: str, *, told: bool) -> bool:
+    """Whether a student of the rows is calibrated: as is `wanted`, or for "auto" after rows that a teacher wrote, or
+    whose labels it was `told` by one; people's are like what it is asked later."""
+    if not task.labels or task.answer_after or wanted == "never":
+        return False
+    written = sum(not row.is_real for row in rows)
+    return wanted == "always" or told or 2 * written > len(rows)
+
+
 def calibrate(model: Any, codec: Codec, task: TaskSpec, rows: Sequence[Example], *, seed: int) -> dict[str, float]:
     """Shift the model's head so that on neutral texts the labels are as likely as they are frequent in the rows.
 

@@ -188,7 +188,7 @@ class TrainConfig(Settings):
     )
     calibrate: Literal["auto", "always", "never"] = Field(
         "auto",
-        description="Take away a classifier's leaning to some labels; auto does it after rows that a teacher wrote.",
+        description="Take away a classifier's leaning to some labels; auto does it after rows or labels of a teacher.",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Arithmetic of the forward pass; auto measures which is faster here."

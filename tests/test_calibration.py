@@ -5,7 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from prompt2model import calibration
-from prompt2model.calibration import CLOSE_ENOUGH_NATS, MOST_NATS, calibrate, neutral_texts
+from prompt2model.calibration import CLOSE_ENOUGH_NATS, MOST_NATS, calibrate, may_lean, neutral_texts
 from prompt2model.conversation import Message
 from prompt2model.heads import head_inputs
 from prompt2model.questions import answer_request
@@ -179,3 +179,19 @@ def test_without_spaces_the_neutral_texts_are_of_characters(tiny_decoder):
     texts = neutral_texts(rows(("这部电影很好", "positive"), ("这部电影很糟", "negative")), codec, seed=0)
     assert {len(text) for text in texts} == {6}
     assert set("".join(texts)) == set("这部电影很好糟")
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "wanted", "expected"),
+    [
+        ("data", False, "auto", False),
+        ("data", True, "auto", True),
+        ("teacher", False, "auto", True),
+        ("teacher", True, "never", False),
+        ("data", False, "always", True),
+    ],
+)
+def test_a_student_may_lean_whose_rows_or_labels_are_a_teachers(kind, told, wanted, expected):
+    given = [row.model_copy(update={"source": Source(kind=kind, name="x")}) for row in ROWS]
+    assert may_lean(TASK, given, wanted, told=told) is expected
+    assert not may_lean(TASK.model_copy(update={"labels": ()}), given, wanted, told=told)

@@ -16,6 +16,7 @@
                                               asked about the examples. A plan counts them: its course has no codec
     prepare(examples, course) -> Prepared     only where the teacher adds something to the examples beforehand, or some
                                               are sorted out
+    labels_by_teacher(options) -> bool        only where the labels learned may be a teacher's, whatever the rows have
     taught_by_base(options) -> bool           only where the base itself, as it is before the training, may be the
                                               teacher; then `needs` is ()
     block(options) -> Block                   only where lessons are made anew while the student learns, with:

@@ -104,6 +104,11 @@ def taught_by_base(options: Options) -> bool:
     return options.teacher == "base"
 
 
+def labels_by_teacher(options: Options) -> bool:
+    """Always: what the rows have as outputs is not learned."""
+    return True
+
+
 def warm_up(options: Options) -> dict[str, Any]:
     """Of contexts that are distilled one after another, the training on all but the last."""
     earlier = options.contexts[:-1] if options.order == "sequential" else ()

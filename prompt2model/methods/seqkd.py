@@ -75,6 +75,11 @@ def needs(options: Options) -> tuple[str, ...]:
     return ("text", "likelihood") if options.samples > 1 and options.best_of == "likelihood" else ("text",)
 
 
+def labels_by_teacher(options: Options) -> bool:
+    """Where it answers the inputs anew."""
+    return options.answers == "teacher"
+
+
 def questions(examples: Sequence[Example], course: Course) -> list[Request]:
     """Every input, as often as it is to be answered."""
     each = [example for example in examples for _ in range(_times(course))]

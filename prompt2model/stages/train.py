@@ -16,7 +16,7 @@ from torch import Tensor
 from prompt2model import checkpoints, store
 from prompt2model.answers import as_answered, most_tokens
 from prompt2model.batches import Codec, Lesson
-from prompt2model.calibration import calibrate
+from prompt2model.calibration import calibrate, may_lean
 from prompt2model.checkpoints import Kept
 from prompt2model.config import TrainConfig, contents
 from prompt2model.course import Course, Prepared, check_same_tokenizer, white_box
@@ -110,18 +110,10 @@ def train(
     loop.run(supply, HeldOut(task, splits.validation, held_out, thought), save_every_seconds)
     name = base if is_own else teacher.name if teacher else ""
     also = {"answer_after": task.answer_after, "longest_tokens": longest, "dropped": prepared.dropped}
-    calibration = (
-        partial(calibrate, task=task, rows=splits.train, seed=seed) if _is_calibrated(task, splits, config) else None
-    )
+    told = hasattr(method, "labels_by_teacher") and method.labels_by_teacher(options)
+    leans = may_lean(task, splits.train, config.calibrate, told=told)
+    calibration = partial(calibrate, task=task, rows=splits.train, seed=seed) if leans else None
     return _finish(loop, base, config.method, most_tokens(task, longest), calibration, teacher=name, **also)
-
-
-def _is_calibrated(task: TaskSpec, splits: Splits, config: TrainConfig) -> bool:
-    """Whether to take the student's leaning away: after rows of a teacher; people's are like what it is asked later."""
-    if not task.labels or task.answer_after or config.calibrate == "never":
-        return False
-    written = sum(not row.is_real for row in splits.train)
-    return config.calibrate == "always" or 2 * written > len(splits.train)
 
 
 def _fitting(teacher: Teacher | None, needs: Sequence[str], method: str) -> Teacher | None:
