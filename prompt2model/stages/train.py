@@ -72,16 +72,8 @@ def train(
     check_fits(config, base, teacher)
     if "logits" in method.needs(options) and (local := white_box(teacher)):
         ends_with = local.codec.end
-    begin = partial(
-        train,
-        task,
-        splits,
-        base,
-        seed=seed,
-        teacher=teacher,
-        save_every_seconds=save_every_seconds,
-        ends_with=ends_with,
-    )
+    how: dict[str, Any] = {"teacher": teacher, "save_every_seconds": save_every_seconds, "ends_with": ends_with}
+    begin = partial(train, task, splits, base, seed=seed, **how)
     if hasattr(method, "fetch"):
         method.fetch(options)
     given = (task, splits.train, splits.validation, config, contents(config), options, seed)
