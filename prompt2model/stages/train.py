@@ -84,11 +84,8 @@ def train(
     key = store.digest((*given, fingerprint(weights), _identity(teacher)))
     kept = _kept(folder / "unfinished", key)
     precision = kept[1]["precision"] if kept else _same(str(dtype_of(config.precision)).removeprefix("torch."))
-    model, codec = load(weights, precision=precision)
+    model, codec = _opened(weights, precision, ends_with)
     course = Course(task, codec, options, config.max_length, white_box(teacher), teacher, seed)
-    if ends_with is not None:
-        codec.end_with(ends_with)
-    set_student_prompt(codec)
     prepared = _prepared(method, splits.train, course)
     with _in_turn(method, options):
         lessons = _lessons(method, prepared, course, config.method)
@@ -98,8 +95,8 @@ def train(
     plan = _plan(method, supply, model, course, config, precision=precision, key=key)
     loop = Loop(accelerator, model, codec, partial(method.loss, course=course), plan, folder, kept)
     longest = max(len(row.completion) for lesson in lessons for row in lesson)
-    thought = longest if task.answer_after else 0
-    loop.run(supply, HeldOut(task, splits.validation, held_out, thought), save_every_seconds)
+    validation = HeldOut(task, splits.validation, held_out, thought_tokens=longest if task.answer_after else 0)
+    loop.run(supply, validation, save_every_seconds)
     name = base if is_own else teacher.name if teacher else ""
     also = {"answer_after": task.answer_after, "longest_tokens": longest, "dropped": prepared.dropped}
     told = hasattr(method, "labels_by_teacher") and method.labels_by_teacher(options)
@@ -145,6 +142,15 @@ def _initial(base: str, init: str, folder: Path) -> Path:
         save_every(fetch(base), int(init.partition("=")[2]), folder)
     PartialState().wait_for_everyone()
     return folder
+
+
+def _opened(weights: Path, precision: str, ends_with: int | None) -> tuple[Any, Codec]:
+    """The model and its codec, which asks and ends as the student will."""
+    model, codec = load(weights, precision=precision)
+    if ends_with is not None:
+        codec.end_with(ends_with)
+    set_student_prompt(codec)
+    return model, codec
 
 
 def check_fits(config: TrainConfig, base: str, teacher: Teacher | None) -> None:
