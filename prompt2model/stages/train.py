@@ -99,10 +99,17 @@ def train(
     loop.run(supply, validation, save_every_seconds)
     name = base if is_own else teacher.name if teacher else ""
     also = {"answer_after": task.answer_after, "longest_tokens": longest, "dropped": prepared.dropped}
-    told = hasattr(method, "labels_by_teacher") and method.labels_by_teacher(options)
-    leans = may_lean(task, splits.train, config.calibrate, told=told)
-    calibration = partial(calibrate, task=task, rows=splits.train, seed=seed) if leans else None
+    calibration = _calibration(method, options, task, splits.train, config, seed)
     return _finish(loop, base, config.method, most_tokens(task, longest), calibration, teacher=name, **also)
+
+
+def _calibration(
+    method: Any, options: Any, task: TaskSpec, rows: Sequence[Example], config: TrainConfig, seed: int
+) -> Callable[..., dict[str, float]] | None:
+    """What takes the student's leaning away, if it may have one."""
+    told = hasattr(method, "labels_by_teacher") and method.labels_by_teacher(options)
+    leans = may_lean(task, rows, config.calibrate, told=told)
+    return partial(calibrate, task=task, rows=rows, seed=seed) if leans else None
 
 
 def _fitting(teacher: Teacher | None, needs: Sequence[str], method: str) -> Teacher | None:
