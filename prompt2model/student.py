@@ -196,7 +196,7 @@ def _check_it_writes(config: Any, folder: Path) -> None:
 def open_model(name: str, *, precision: str = "auto", batch_rows: int = 0) -> LocalModel:
     """A model by Hub id or folder, fetched if it is not at hand, ready to answer. Raises WeightsError.
 
-    Its identity names the arithmetic where that is not float32: what was answered before is found by its old key.
+    Its identity names the precision where one was asked for: another one may answer otherwise.
     """
     folder = weights.fetch(name)
     model, codec = load(folder, precision=precision)
