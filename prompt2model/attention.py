@@ -1,8 +1,8 @@
 """Attention on a processor in bfloat16: two products of matrices instead of torch's one kernel.
 
-torch 2.13 has a kernel for processors that is made for float32: in bfloat16 it takes three to six times as long to learn
-from short rows, and longer for the single queries of a text that is being written (LOG.md, 2026-11-27). Long reading
-without gradients is what it does better, and is left to it.
+torch 2.13 has a kernel for processors that is made for float32: in bfloat16 it takes three to six times as long to
+learn from short rows, and longer for the single queries of a text that is being written (LOG.md, 2026-11-27). Long
+reading without gradients is what it does better, and is left to it.
 """
 
 from typing import Any

@@ -31,7 +31,7 @@ def seen(queries: int, keys: int, batch: int = 3) -> Tensor:
     return causal & padded[:, None, None, :] | torch.eye(queries, keys, dtype=torch.bool)
 
 
-def both(layer: Layer, tensors: list[Tensor], mask: Tensor | None, **how: object) -> None:
+def assert_like_torchs(layer: Layer, tensors: list[Tensor], mask: Tensor | None, **how: object) -> None:
     """Values and gradients of ours are those of torch's kernel."""
     found = []
     for attending in (attend, sdpa_attention_forward):
@@ -45,22 +45,22 @@ def both(layer: Layer, tensors: list[Tensor], mask: Tensor | None, **how: object
 @pytest.mark.parametrize(("queries", "keys"), [(5, 5), (1, 5), (3, 7)])
 def test_it_is_torchs_attention_under_a_mask(groups, queries, keys):
     tensors, mask = given(groups, queries, keys), seen(queries, keys)
-    both(Layer(groups), tensors, mask)
-    both(Layer(groups), tensors, torch.where(mask, 0.0, torch.finfo(torch.float32).min), scaling=0.3)
+    assert_like_torchs(Layer(groups), tensors, mask)
+    assert_like_torchs(Layer(groups), tensors, torch.where(mask, 0.0, torch.finfo(torch.float32).min), scaling=0.3)
 
 
 @pytest.mark.parametrize("is_causal", [True, False])
 def test_without_a_mask_a_decoder_looks_back_and_an_encoder_everywhere(is_causal):
-    both(Layer(2, is_causal), given(2, 5, 5), None)
-    both(Layer(2), given(2, 5, 5), None, is_causal=is_causal)
-    both(Layer(2, is_causal), given(2, 1, 5), None)
+    assert_like_torchs(Layer(2, is_causal), given(2, 5, 5), None)
+    assert_like_torchs(Layer(2), given(2, 5, 5), None, is_causal=is_causal)
+    assert_like_torchs(Layer(2, is_causal), given(2, 1, 5), None)
 
 
 def test_a_bias_of_positions_is_added():
     torch.manual_seed(1)
     bias = torch.randn(1, HEADS, 5, 5)
-    both(Layer(6, is_causal=False), given(6, 5, 5), None, position_bias=bias)
-    both(Layer(6), given(6, 5, 5), seen(5, 5), position_bias=bias)
+    assert_like_torchs(Layer(6, is_causal=False), given(6, 5, 5), None, position_bias=bias)
+    assert_like_torchs(Layer(6), given(6, 5, 5), seen(5, 5), position_bias=bias)
 
 
 def test_what_is_long_is_left_to_torch(monkeypatch):
