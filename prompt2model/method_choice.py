@@ -12,11 +12,11 @@ PLAIN = "seqkd"
 log = logging.getLogger(__name__)
 
 
-def choose_method(asked: str, rows: Sequence[Example], teacher: Teacher | None = None) -> str:
+def choose_method(asked: str, rows: Sequence[Example], teacher: Teacher | None = None, base: str = "") -> str:
     """The method's name, as asked or, for `auto`, what the rows to learn from are fit for; the reason is logged.
 
     Only methods that ask nothing of a teacher are chosen unasked: what costs hours or money is for a person to name.
-    What a teacher at hand could do besides is said.
+    What a teacher at hand, other than the base, could do besides is said.
     """
     if asked != "auto":
         return asked
@@ -29,9 +29,10 @@ def choose_method(asked: str, rows: Sequence[Example], teacher: Teacher | None =
     else:
         name, reason = PLAIN, "every row has its answer, and that is all that it needs"
     log.info("The student learns by the method %s: %s.", name, reason)
-    by_people = sum(row.is_real for row in rows)
-    if teacher is not None and 2 * by_people > len(rows):
+    if teacher is None or teacher.name in (base, f"transformers:{base}"):
+        return name
+    if 2 * sum(row.is_real for row in rows) > len(rows):
         log.info("%s could answer the inputs itself: --method seqkd --set train.options.answers=teacher.", teacher.name)
-    if teacher is not None and "logits" in teacher.can:
-        log.info("Where its tokens are the base's, its distributions can be learned: --method word_kd.")
+    if "logits" in teacher.can:
+        log.info("%s can be learned from token by token if its tokens are the base's: --method word_kd.", teacher.name)
     return name

@@ -41,6 +41,9 @@ def test_what_a_teacher_at_hand_could_do_besides_is_said(caplog, can, kind, said
     given = [row.model_copy(update={"source": source}) for row in rows(0, 4)]
     assert choose_method("auto", given, Scripted([], can=can)) == "seqkd"
     assert [word for word in ("answers=teacher", "word_kd") if word in caplog.text] == said
+    caplog.clear()
+    choose_method("auto", given, Scripted([], can=can, name="transformers:m"), base="m")
+    assert "--method" not in caplog.text
 
 
 def test_a_method_that_is_named_is_taken():

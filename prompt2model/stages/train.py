@@ -60,7 +60,7 @@ def train(
     ConfigError for a method or option that does not exist or fits neither model nor teacher, DataError without rows,
     WeightsError when the base cannot be loaded, RunError when training diverges, or memory or disk do not suffice.
     """
-    config = config.model_copy(update={"method": choose_method(config.method, splits.train, teacher)})
+    config = config.model_copy(update={"method": choose_method(config.method, splits.train, teacher, base)})
     method, options = open_method(config.method, config.options)
     check_suits(method, options, task)
     task = as_answered(task, method.answer_after(options) if hasattr(method, "answer_after") else "")
