@@ -75,6 +75,14 @@ class Cells:
         else:
             self.lines.append(kept["cell"] | kept["figures"])
 
+    def find(self, figures: Figures, **cell: Any) -> Figures | None:
+        """The figures of a kept cell of which this is known, if there is one."""
+        for line in self._kept():
+            known = (line["cell"].items() >= cell.items(), line["figures"].items() >= figures.items())
+            if all(known) and line["sizes"] == self.sizes:
+                return dict(line["figures"])
+        return None
+
     def _measured(self, measure: Callable[[Path], Figures], cell: dict[str, Any]) -> dict[str, Any]:
         print(", ".join(map(str, cell.values())), "…", flush=True)
         folder, started = self._folder(cell), perf_counter()

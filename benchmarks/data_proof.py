@@ -5,7 +5,8 @@ with a temperature that rises.
 
 Each student is made from the task's prompt alone. `--teacher` writes `--candidates` for each way of writing and each
 seed, none of them sifted; every arm of filters then judges the same candidates of the usual way, and the first `--rows`
-that pass are learned from, as many of each label. `rows` tells how many that were, `dropped` why others were not.
+that pass are learned from, as many of each label. `rows` tells how many that were, `dropped` why others were not; arms
+that keep the same rows have one student.
 `--only "as usual" annealed` names arms: a constant temperature beside one that rises, which takes more candidates than
 fit into one round.
 """
@@ -21,7 +22,7 @@ from typing import Any
 
 from cells import Cells, Figures, arguments, fewer_tests, score, wanted
 
-from prompt2model import registry
+from prompt2model import registry, store
 from prompt2model.config import GenerateConfig, ParseConfig, RetrieveConfig, SplitConfig, TrainConfig
 from prompt2model.errors import ConfigError
 from prompt2model.filters import Sieve
@@ -98,15 +99,21 @@ class Lab:
 
     def measure(self, writing: Settings, filters: Filters, folder: Path) -> Figures:
         """The score, on real rows, of a student of what passes the filters."""
-        test, args = str(self.args.data / self.name / "test.jsonl"), self.args
+        test = str(self.args.data / self.name / "test.jsonl")
         real = read_rows(test, self.task, RetrieveConfig()).examples
         kept, dropped = self.sifted(self.candidates(writing), filters, real)
+        sifting = {"rows": len(kept), "filters": filters, "dropped": dropped, "kept": store.digest(kept)}
+        alike = self.cells.find({"kept": sifting["kept"]}, task=self.name, seed=self.seed)
+        return (alike or self.trained(kept, folder, test)) | sifting
+
+    def trained(self, kept: Sequence[Example], folder: Path, test: str) -> Figures:
+        """The score of a student of these rows."""
+        args = self.args
         made, found = Made(examples=tuple(kept)), Found(base=args.base)
         splits = split(self.task, found, made, SplitConfig(test_data=test), seed=self.seed)
         how = TrainConfig(epochs=args.epochs, learning_rate=args.learning_rate)
         student = train(self.task, splits, args.base, how, folder=folder / "student", seed=self.seed)
-        scored = score(self.task, student.folder, fewer_tests(splits, args.test_rows).test)
-        return scored | {"rows": len(kept), "filters": filters, "dropped": dropped}
+        return score(self.task, student.folder, fewer_tests(splits, args.test_rows).test)
 
     def candidates(self, writing: Settings) -> list[Example]:
         """What the teacher writes in this way."""
