@@ -1,21 +1,19 @@
 """AdamW on float32 master weights, and the learning rate as a pure function of the step."""
 
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
+from prompt2model.pieces import Piece, pieces_of, together
+
 BETAS = (0.9, 0.98)
 """The second moment forgets within about 50 steps, which suits fine-tunings of a few hundred."""
 EPSILON = 1e-8
-MOST_AT_ONCE = 1 << 21
-"""Weights that a processor updates at once: their gradients, moments and masters stay in its cache from the first
-operation to the last, where those of a whole model go through memory each time."""
 
 
 class MasterAdamW:
@@ -31,7 +29,7 @@ class MasterAdamW:
         self.moments = [(torch.zeros_like(master), torch.zeros_like(master)) for master in self.masters]
         self.sums: dict[int, Tensor] = {}
         """Of gradients in float32, by the places of their parameters, where there have been some to add."""
-        self.groups = list(_together(_pieces(self.masters)))
+        self.groups = list(together(pieces_of(self.masters)))
 
     def accumulate(self) -> None:
         """Add the gradients of the last backward pass to sums in float32."""
@@ -59,9 +57,11 @@ class MasterAdamW:
         """
         for place in self.sums:
             self._accumulate(place)
-        gradients = [self.sums.get(place, parameter.grad) for place, parameter in enumerate(self.parameters)]
-        norms = [torch.linalg.vector_norm(one, dtype=torch.float32) for one in gradients if one is not None]
-        norm = torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
+        found = {place: self.sums.get(place, parameter.grad) for place, parameter in enumerate(self.parameters)}
+        gradients = {place: gradient for place, gradient in found.items() if gradient is not None}
+        if self.parameters and self.parameters[0].is_cuda:
+            gradients = dict(zip(gradients, _in_float32(list(gradients.values())), strict=True))
+        norm = _norm(list(gradients.values()))
         if norm.isfinite():
             scale = float((max_norm / (norm + 1e-6)).clamp(max=1.0))  # as torch's clip_grad_norm_ has it
             for pieces in self.groups:
@@ -94,14 +94,12 @@ class MasterAdamW:
                 piece.steps.copy_(state[f"{piece.place}.step"])
 
     @torch.no_grad()
-    def _update(
-        self, pieces: Sequence["_Piece"], gradients: Sequence[Tensor | None], scale: float, rate: float
-    ) -> None:
+    def _update(self, pieces: Sequence[Piece], gradients: Mapping[int, Tensor], scale: float, rate: float) -> None:
         """Scale the pieces' gradients, take the step, and round the masters into the model's own weights."""
-        pieces = [piece for piece in pieces if gradients[piece.place] is not None]
+        pieces = [piece for piece in pieces if piece.place in gradients]
         if not pieces:
             return
-        scaled = [piece.of(gradients[piece.place]).float() for piece in pieces]
+        scaled = _in_float32([piece.of(gradients[piece.place]) for piece in pieces])
         if scale < 1:
             torch._foreach_mul_(scaled, scale)
         masters = [piece.of(self.masters[piece.place]) for piece in pieces]
@@ -122,9 +120,8 @@ class MasterAdamW:
             eps=EPSILON,
             maximize=False,
         )
-        for piece, master in zip(pieces, masters, strict=True):
-            if self.parameters[piece.place] is not self.masters[piece.place]:
-                piece.of(self.parameters[piece.place]).copy_(master)
+        own = [piece.of(self.parameters[piece.place]) for piece in pieces]
+        _copy([pair for pair in zip(own, masters, strict=True) if pair[0].dtype != torch.float32])
 
     @torch.no_grad()
     def _accumulate(self, place: int) -> None:
@@ -161,48 +158,28 @@ class MasterAdamW:
         found.index_add_(0, rows, gradient.float())
 
 
-class _Piece(NamedTuple):
-    """Some rows of a parameter."""
-
-    place: int
-    start: int
-    stop: int
-    weights: int
-    steps: Tensor
-    """How many it has taken, ()."""
-
-    def of(self, tensor: Any) -> Tensor:
-        """Its part of a tensor of the parameter's shape."""
-        part: Tensor = tensor[self.start : self.stop] if tensor.ndim else tensor
-        return part
+def _in_float32(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors themselves where they are in float32, else all of them copied, at once."""
+    found = [one if one.dtype == torch.float32 else torch.empty_like(one, dtype=torch.float32) for one in tensors]
+    _copy([pair for pair in zip(found, tensors, strict=True) if pair[0] is not pair[1]])
+    return found
 
 
-def _pieces(masters: Sequence[Tensor]) -> Iterator[_Piece]:
-    """All rows of all parameters, large ones in several pieces."""
-    for place, master in enumerate(masters):
-        rows = len(master) if master.ndim else 1
-        a_row = max(1, master.numel() // max(1, rows))
-        at_once = max(1, _most_at_once(master) // a_row) if master.is_contiguous() else rows
-        for start in range(0, rows, at_once):
-            stop = min(start + at_once, rows)
-            yield _Piece(place, start, stop, a_row * (stop - start), torch.zeros((), device=master.device))
+def _copy(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Copy into the first of each pair the second, by few kernels on a GPU."""
+    if pairs:
+        into, source = map(list, zip(*pairs, strict=True))
+        torch._foreach_copy_(into, source)
 
 
-def _together(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
-    """The pieces that are updated at once."""
-    some, weights = list[_Piece](), 0
-    for piece in pieces:
-        if some and weights + piece.weights > _most_at_once(piece.steps):
-            yield some
-            some, weights = [], 0
-        some.append(piece)
-        weights += piece.weights
-    if some:
-        yield some
-
-
-def _most_at_once(tensor: Tensor) -> int:
-    return MOST_AT_ONCE if tensor.device.type == "cpu" else sys.maxsize
+def _norm(tensors: list[Tensor]) -> Tensor:
+    """The norm of all of them together, in float32. -> ()"""
+    if not tensors:
+        return torch.zeros(())
+    is_exact = all(tensor.dtype == torch.float32 for tensor in tensors)
+    norms = torch._foreach_norm(tensors, dtype=None if is_exact else torch.float32)
+    found: Tensor = torch.linalg.vector_norm(torch.stack(list(norms)))
+    return found
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: float = 0.1) -> float:

@@ -30,6 +30,7 @@ from prompt2model.conversation import Reply, Request
 from prompt2model.decoding import Writing, likelihoods, write
 from prompt2model.errors import RunError, WeightsError
 from prompt2model.memory import answered_at_once, in_batches
+from prompt2model.norms import use_fused_norms
 from prompt2model.records import Architecture
 
 log = logging.getLogger(__name__)
@@ -151,6 +152,7 @@ def load(folder: Path, *, precision: str = "auto") -> tuple[Any, Codec]:
     torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every length: 40 ms for each token, on an H100
     model = model.to(device()).eval()
     use_attention(model)
+    use_fused_norms(model)
     return model, _codec(config, tokenizer, ends)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from prompt2model import optimiser as module
+from prompt2model import pieces as module
 from prompt2model.optimiser import BETAS, MasterAdamW, learning_rate
 
 
