@@ -17,9 +17,11 @@ from transformers import DynamicCache, EncoderDecoderCache
 from prompt2model.batches import Codec, pad
 from prompt2model.kv_cache import growing_cache, remembers_all
 from prompt2model.prefixes import common_beginnings
+from prompt2model.replay import WORTH_RECORDING, Replay, can_replay, recorded
 
-WORTH_LEAVING = 0.75
-"""Share of rows that still write from which on the others leave the batch: it costs a copy of the cache."""
+WORTH_LEAVING = {"cpu": 0.75, "cuda": 0.25}
+"""Share of rows that still write from which on the others leave the batch: it costs a copy of the cache, and on a GPU,
+where few rows take as long as many, a new recording of the step."""
 
 
 @dataclass
@@ -67,7 +69,7 @@ def fill(state: "Speaks", codec: Codec, texts: Sequence[Writing]) -> None:
         going = [i for i, text in enumerate(live) if text.is_going]
         if not going:
             return
-        if len(going) <= WORTH_LEAVING * len(live):
+        if len(going) <= WORTH_LEAVING[state.logits.device.type] * len(live):
             live, draws, chosen = [live[i] for i in going], draws[going], [chosen[i] for i in going]
             state.keep(going)
         state.advance([[token] for token in chosen])
@@ -113,6 +115,9 @@ class State:
         self.model = model
         self.device = model.device
         self.encoder: Any = None
+        self.replay: Replay | None = None
+        self.steps = 0
+        """Since rows have come or gone."""
         if codec.architecture == "encoder-decoder":
             self._encode(codec, prompts)
         else:
@@ -161,7 +166,26 @@ class State:
 
     def advance(self, tokens: Sequence[Sequence[int]]) -> None:
         """Read these tokens, the same number in every row."""
-        self.logits = self._forward(torch.tensor(tokens, device=self.device))[:, -1]
+        ids = torch.tensor(tokens, device=self.device)
+        self.steps += 1
+        if self.replay and (not self.replay.room or ids.shape[1] > 1):
+            self._stop_replaying()
+        if self.replay:
+            self.logits = self.replay.advance(ids)
+        elif self.steps > WORTH_RECORDING and ids.shape[1] == 1 and self._can_replay():
+            before = Replay(self.model, self.cache, self.mask, self.positions)
+            self.logits = self._forward(ids)[:, -1]
+            self.replay = recorded(self.model, before, ids, self.logits)
+        else:
+            self.logits = self._forward(ids)[:, -1]
+
+    def _can_replay(self) -> bool:
+        return self.encoder is None and can_replay(self.model, self.cache)
+
+    def _stop_replaying(self) -> None:
+        if self.replay:
+            self.cache, self.mask, self.positions = self.replay.so_far()
+            self.replay = None
 
     def allow_peeks(self) -> None:
         """Keep what sliding windows and convolutions would forget, so that the cache can be taken back."""
@@ -170,6 +194,7 @@ class State:
 
     def peek(self, tokens: Sequence[int]) -> Tensor:
         """The logits after each of these tokens in every row, (B, len, V); the state stays as it was."""
+        self._stop_replaying()
         positions, mask = self.positions, self.mask
         logits = self._forward(torch.tensor(tokens, device=self.device).expand(len(positions), -1))
         self.cache.crop(-len(tokens))
@@ -178,6 +203,8 @@ class State:
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows only; one that comes twice is read on in two ways."""
+        self._stop_replaying()
+        self.steps = 0
         index = torch.tensor(rows, device=self.device)
         self.cache.reorder_cache(index)  # what beam search calls: every kind of cache has it
         self.mask, self.positions = self.mask[index], self.positions[index]

@@ -49,6 +49,32 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         return buffer[..., :after, :]
 
 
+class FixedLayer(DynamicLayer):  # type: ignore[misc]
+    """Keys and values in buffers of a fixed length, of which those of another layer are the beginning.
+
+    What is new goes to `place`, a tensor of one number that whoever holds it counts up; all of the buffers is given
+    back, so that a mask must hide what is not there yet.
+    """
+
+    def __init__(self, layer: DynamicLayer, length: int, place: Tensor) -> None:
+        super().__init__()
+        self.keys, self.values = (self._longer(one, length) for one in (layer.keys, layer.values))
+        self.dtype, self.device, self.is_initialized = layer.dtype, layer.device, True
+        self.place = place
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """All of the buffers, with the keys and values of one token in their place."""
+        self.keys.index_copy_(2, self.place, key_states)
+        self.values.index_copy_(2, self.place, value_states)
+        return self.keys, self.values
+
+    @staticmethod
+    def _longer(tensor: Tensor, length: int) -> Tensor:
+        found = tensor.new_zeros(*tensor.shape[:-2], length, tensor.shape[-1])
+        found[..., : tensor.shape[-2], :] = tensor
+        return found
+
+
 def growing_cache(config: Any = None) -> DynamicCache:
     """An empty cache for a decoder of this configuration; without one, for full attention in every layer."""
     cache = DynamicCache(config=config)

@@ -21,6 +21,7 @@ from prompt2model.beams import search
 from prompt2model.decoding import State, Writing, _nucleus, likelihoods, write
 from prompt2model.heads import counted_logits
 from prompt2model.prefixes import common_beginnings
+from prompt2model.replay import Replay
 from prompt2model.student import load
 
 PROMPTS = ("the film is good, a text and the answer", "bad", "a text", "the film is bad and the film is good", "user")
@@ -325,3 +326,47 @@ def test_uniform_draws_are_never_one():
     draws = Writing((1,), 100_000, seed=7).draws()
     assert 0 <= draws.min() < draws.max() < 1
     assert math.isclose(draws.mean(), 0.5, abs_tol=0.01)
+
+
+# Recorded steps: the same arithmetic on a processor, where nothing is recorded
+
+
+@pytest.fixture
+def replayed(monkeypatch) -> list[Replay]:
+    """All recordings, of a few tokens each, that are made on a processor."""
+    made: list[Replay] = []
+
+    class Noted(Replay):
+        def __init__(self, *read):
+            super().__init__(*read)
+            made.append(self)
+
+    monkeypatch.setattr("prompt2model.replay.DEVICES", ("cpu",))
+    monkeypatch.setattr("prompt2model.replay.ROOM", 5)
+    monkeypatch.setattr("prompt2model.decoding.WORTH_RECORDING", 2)
+    monkeypatch.setattr("prompt2model.decoding.Replay", Noted)
+    return made
+
+
+def log_ps(model, codec, replays: bool) -> list[torch.Tensor]:
+    state, found, rows = State(model, codec, prompts_of(codec)), [], range(5)
+    for step in range(14):
+        if step == 9:
+            rows = [3, 0, 0, 2]
+            state.keep(rows)
+        state.advance([[5 + (step + row) % 7] for row in range(len(rows))])
+        found.append(state.logits.log_softmax(-1))
+        if replays:
+            assert (state.replay is not None) == (2 <= step <= 8 or step >= 11)
+    return found
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "pythia", "opt"])
+def test_a_step_with_room_is_a_step_without(models, request, name):
+    model, codec = models[name]
+    plain = log_ps(model, codec, replays=False)
+    made = request.getfixturevalue("replayed")
+    with torch.inference_mode():
+        for ours, theirs in zip(log_ps(model, codec, replays=True), plain, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+    assert len(made) == 3  # one for five tokens, one for those after it, and one for the rows that stayed
