@@ -109,9 +109,39 @@ def test_of_a_scratchpad_the_answer_alone_is_kept_and_what_has_none_is_counted()
     assert "Fine is good.\nAnswer: positive" in teacher.asked[0].messages[2].content
 
 
-def test_a_scratchpad_has_no_soft_targets():
-    with pytest.raises(ConfigError, match="scratchpad"):
-        open_method("context", {"scratchpad": True, "targets": "soft"})
+def test_behind_a_scratchpad_the_teacher_is_asked_again_how_likely_the_labels_are():
+    likely = torch.tensor([0.7, 0.3]).log().tolist()
+    teacher = Scripted(["It is fine.\nAnswer: negative", likely])
+    found = prepared(teacher, texts=("a",), scratchpad=True, targets="full")
+    first, second = teacher.asked
+    assert not first.choices
+    assert second.choices == FILMS.labels
+    assert second.continues
+    assert [message.content for message in second.messages] == [
+        *(message.content for message in first.messages),
+        "It is fine.\nAnswer:",
+    ]
+    (row,) = found.examples
+    assert row.output == "positive"
+    assert row.probabilities == pytest.approx({"positive": 0.7, "negative": 0.3})
+
+
+def test_behind_a_scratchpad_the_teacher_stands_at_the_same_token(course):
+    options = course.options.model_copy(update={"scratchpad": True})
+    course = replace(course, options=options)
+    row = Example(input="a film", output="good", rationale="So it is.", source=SOURCE)
+    ((found,),) = context.rows([row], course)
+    read, codec = course.white_box.codec.text(found.teacher_prompt), course.codec
+    assert read.rstrip().endswith("So it is.\nAnswer:")
+    assert read.endswith("\n") == (codec.architecture == "decoder")  # the other's tokenizer writes no line breaks
+    assert codec.text(found.completion) == "good"
+    log_p, log_q = (
+        log_probabilities(course.white_box.model, course, prompt, found)
+        for prompt in (found.teacher_prompt, found.prompt)
+    )
+    expected = float((log_p.exp() * (log_p - log_q)).sum())
+    loss = context.loss(course.white_box.model, codec.collate([found]), course)
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
 @pytest.mark.parametrize("targets", ["soft", "full"])

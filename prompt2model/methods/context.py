@@ -8,6 +8,9 @@ each over inputs of its own: the inputs are dealt out among the contexts at rand
 from than a teacher can read. One after another, each is a training of its own on all inputs, which starts from the
 student so far and may overwrite what that had learned. Where the base teaches, its next teacher is the student so far.
 Unlike the paper's, all these students read the same, the input alone, and of every teacher's text the same is learned.
+
+What a teacher has thought in its scratchpad stays before it where its distribution is learned: it reads that up to
+"Answer:", and is at the first token of the answer where the student is.
 """
 
 from collections import Counter
@@ -85,10 +88,6 @@ class Options(BaseModel):
     def _align(self) -> "Options":
         if self.contexts and self.instruction:
             raise ValueError("contexts have instructions of their own")
-        if self.scratchpad and self.targets != "hard":
-            raise ValueError(
-                "behind a scratchpad the student has no position of the teacher's: it goes with hard targets"
-            )
         return self
 
 
@@ -130,6 +129,8 @@ def prepare(examples: Sequence[Example], course: Course) -> Prepared:
             dropped[found] += 1
         else:
             kept.append(example.model_copy(update=found))
+    if course.options.scratchpad and course.options.targets != "hard" and course.task.labels:
+        kept = _with_shares(kept, course)
     return Prepared(kept, dict(dropped))
 
 
@@ -144,7 +145,7 @@ def rows(examples: Sequence[Example], course: Course) -> list[Lesson]:
     ]
     if options.targets != "hard":
         found = [
-            replace(row, teacher_prompt=read_by_teacher(_asked(example, course), course))
+            replace(row, teacher_prompt=read_by_teacher(_thought_through(example, course, end="\n"), course))
             for row, example in zip(found, examples, strict=True)
         ]
     if options.targets == "soft":
@@ -187,6 +188,31 @@ def _asked(example: Example, course: Course) -> tuple[Message, ...]:
     return question(task, example.input, shown, can=frozenset() if shown else writing_teacher(course).can)
 
 
+def _thought_through(example: Example, course: Course, *, end: str = "") -> tuple[Message, ...]:
+    """What comes before the teacher's answer: with a scratchpad, also what it wrote there.
+
+    An answer that is written after a line break, the `end`, begins with the same token as the student's; after a space
+    it would not.
+    """
+    asked = _asked(example, course)
+    if not course.options.scratchpad:
+        return asked
+    return (*asked, Message(role="assistant", content=f"{example.rationale or ''}\n{MARK}".lstrip() + end))
+
+
+def _with_shares(examples: Sequence[Example], course: Course) -> list[Example]:
+    """The examples with the probabilities of the labels behind what the teacher thought of each."""
+    requests = [
+        Request(messages=_thought_through(example, course), choices=course.task.labels, continues=True)
+        for example in examples
+    ]
+    replies = replies_of_teacher(requests, course)
+    return [
+        example.model_copy(update=_of_choices(reply, course.task.labels))
+        for example, reply in zip(examples, replies, strict=True)
+    ]
+
+
 def _context(example: Example, course: Course) -> TaskSpec:
     """The task as the teacher is told it about this input: of several contexts the last, or one at random."""
     options: Options = course.options
@@ -225,15 +251,22 @@ def _read(reply: Reply, request: Request, course: Course) -> dict[str, Any] | st
         return reply.failure or reply.finish
     labels = course.task.labels
     if request.choices:
-        shares = softmax(reply.logprobs)
-        return {"output": labels[shares.index(max(shares))], "probabilities": dict(zip(labels, shares, strict=True))}
+        return _of_choices(reply, labels)
     if reply.finish == "length":
         return "cut off"
-    _, marked, answer = reply.text.rpartition(MARK) if course.options.scratchpad else ("", MARK, reply.text)
+    thought, marked, answer = reply.text.rpartition(MARK) if course.options.scratchpad else ("", MARK, reply.text)
     if not marked or not answer.strip():
         return "no answer"
     label = read_label(answer, labels) if labels else answer.strip()
-    return {"output": label} if label is not None else "not a label"
+    if label is None:
+        return "not a label"
+    return {"output": label} | ({"rationale": thought.strip()} if thought.strip() else {})
+
+
+def _of_choices(reply: Reply, labels: Sequence[str]) -> dict[str, Any]:
+    """The labels' probabilities, and the likeliest of them."""
+    shares = softmax(reply.logprobs)
+    return {"output": labels[shares.index(max(shares))], "probabilities": dict(zip(labels, shares, strict=True))}
 
 
 def _of_labels(example: Example, course: Course) -> Lesson:
