@@ -62,8 +62,10 @@ class LocalModel:
 
     def _batches(self, asked: Sequence[tuple[int, Request]]) -> Iterator[list[tuple[int, Reply]]]:
         choices, beams = asked[0][1].choices, asked[0][1].beams
-        written = max((len(choice) for choice in self._choices(asked[0][1])), default=0)
-        prompts = [self._prompt(request, written or request.max_tokens) for _, request in asked]
+        written = max((len(choice) for choice in choices_of(asked[0][1], self.codec)), default=0)
+        prompts = [
+            prompt_of(request, self.codec, written or request.max_tokens, self.context_tokens) for _, request in asked
+        ]
         answer = self._choose if choices else self._search if beams > 1 else self._write
 
         def answered(batch: list[int]) -> list[Reply]:
@@ -72,11 +74,6 @@ class LocalModel:
         lengths = [len(prompt) + (written or asked[i][1].max_tokens) for i, prompt in enumerate(prompts)]
         for batch, replies in in_batches(lengths, max(1, self.batch_rows // beams), answered):
             yield [(asked[i][0], reply) for i, reply in zip(batch, replies, strict=True)]
-
-    def _prompt(self, request: Request, new_tokens: int) -> tuple[int, ...]:
-        """The prompt, cut so that the answer still fits into the model's context, or half of it where that is less."""
-        room = max(self.context_tokens - new_tokens, self.context_tokens // 2) if self.context_tokens else None
-        return self.codec.prompt(request.messages, continues=request.continues, max_tokens=room)
 
     def _write(self, requests: Sequence[Request], prompts: Sequence[tuple[int, ...]]) -> list[Reply]:
         texts = self._texts(requests, prompts)
@@ -96,7 +93,7 @@ class LocalModel:
         ]
 
     def _reply(self, text: Writing, others: Sequence[Writing] = ()) -> Reply:
-        first, *rest = (_until(self.codec.text(one.tokens), one.stop) for one in (text, *others))
+        first, *rest = (until(self.codec.text(one.tokens), one.stop) for one in (text, *others))
         return Reply(
             text=first,
             others=tuple(rest),
@@ -113,7 +110,7 @@ class LocalModel:
         return min(request.max_tokens, self.context_tokens - taken)
 
     def _choose(self, requests: Sequence[Request], prompts: Sequence[tuple[int, ...]]) -> list[Reply]:
-        choices = self._choices(requests[0])
+        choices = choices_of(requests[0], self.codec)
         table = likelihoods(self.model, self.codec, prompts, choices)  # (B, choices)
         best = table.argmax(1).tolist()
         return [
@@ -126,12 +123,22 @@ class LocalModel:
             for row, prompt in enumerate(prompts)
         ]
 
-    def _choices(self, request: Request) -> list[tuple[int, ...]]:
-        """The choices as tokens; with EOS where they are whole, or one begins another, for the shorter would win."""
-        texts = [_gap(request) + choice for choice in request.choices]
-        plain = [self.codec.completion(text, ended=False) for text in texts]
-        nested = any(b[: len(a)] == a for i, a in enumerate(plain) for j, b in enumerate(plain) if i != j)
-        return [self.codec.completion(text) for text in texts] if request.whole or nested or () in plain else plain
+
+def prompt_of(request: Request, codec: Codec, new_tokens: int, context_tokens: int) -> tuple[int, ...]:
+    """The prompt, cut so that the answer still fits into the model's context, or half of it where that is less.
+
+    `context_tokens` is 0 for a model that reads any length.
+    """
+    room = max(context_tokens - new_tokens, context_tokens // 2) if context_tokens else None
+    return codec.prompt(request.messages, continues=request.continues, max_tokens=room)
+
+
+def choices_of(request: Request, codec: Codec) -> list[tuple[int, ...]]:
+    """The choices as tokens; with EOS where they are whole, or one begins another, for the shorter would win."""
+    texts = [_gap(request) + choice for choice in request.choices]
+    plain = [codec.completion(text, ended=False) for text in texts]
+    nested = any(b[: len(a)] == a for i, a in enumerate(plain) for j, b in enumerate(plain) if i != j)
+    return [codec.completion(text) for text in texts] if request.whole or nested or () in plain else plain
 
 
 def load(folder: Path, *, precision: str = "auto") -> tuple[Any, Codec]:
@@ -300,7 +307,8 @@ def _gap(request: Request) -> str:
     return " " if is_within_a_line else ""
 
 
-def _until(text: str, stops: Sequence[str]) -> str:
+def until(text: str, stops: Sequence[str]) -> str:
+    """The text before the first of the stops."""
     for stop in stops:
         text = text.partition(stop)[0]
     return text

@@ -27,7 +27,7 @@ from prompt2model.conversation import Message, Request
 from prompt2model.errors import RunError, WeightsError
 from prompt2model.heads import counted_logits
 from prompt2model.memory import FEWEST_TOKENS, MicroBatches, ran_out
-from prompt2model.student import LocalModel, adapt, fastest_dtype, load, merge, open_model, save
+from prompt2model.student import LocalModel, adapt, choices_of, fastest_dtype, load, merge, open_model, save
 from prompt2model.student_prompt import set_student_prompt
 from prompt2model.teacher import replies
 
@@ -250,7 +250,7 @@ def test_a_text_says_whether_it_came_to_its_end(local):
 
 def test_of_choices_where_one_begins_another_each_is_scored_with_its_end(local):
     def ended(*choices: str) -> list[bool]:
-        return [tokens[-1] == local.codec.end for tokens in local._choices(ask("a text", choices=choices))]
+        return [tokens[-1] == local.codec.end for tokens in choices_of(ask("a text", choices=choices), local.codec)]
 
     assert ended("positive", "negative") == [False, False]
     assert ended("good", "good film") == [True, True]
@@ -262,7 +262,7 @@ def test_a_choice_that_goes_on_with_a_line_begins_with_a_space(local):
     def first(begun: str) -> str:
         begun_answer = (*user("a text"), Message(role="assistant", content=begun))
         request = Request(messages=begun_answer, continues=True, choices=("positive", "negative"))
-        return local.codec.text(local._choices(request)[0])
+        return local.codec.text(choices_of(request, local.codec)[0])
 
     assert first("Label:") == " positive"
     assert first("Label: ") == first("Label:\n") == "positive"

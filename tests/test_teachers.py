@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from chat_server import ChatServer, serve
+from tiny import save_decoder
 
 from prompt2model import registry
 from prompt2model.conversation import Message, Reply, Request
@@ -783,17 +784,17 @@ class Engine:
     """What is asked of vLLM when it starts."""
 
     def __init__(self, **settings: Any) -> None:
-        self.settings = settings
+        self.model_config = SimpleNamespace(max_model_len=settings["max_model_len"] or 512)
 
 
 def test_the_identity_of_a_vllm_teacher_follows_its_weights_and_its_longest_prompt(
-    monkeypatch: pytest.MonkeyPatch, tiny_decoder: Path, tiny_encoder_decoder: Path
+    monkeypatch: pytest.MonkeyPatch, tiny_decoder: Path, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=Engine))
     connect = registry.load("teachers", "vllm").connect
     found = [connect(str(tiny_decoder), max_length=most).identity for most in (0, 0, 64)]
     assert found[0] == found[1] != found[2]
-    other = connect(str(tiny_encoder_decoder)).identity
+    other = connect(str(save_decoder(tmp_path, seed=1))).identity
     assert other.rpartition("@")[2] != found[0].rpartition("@")[2]
 
 
