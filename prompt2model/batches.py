@@ -137,14 +137,16 @@ class Codec:
     def prompt(
         self, messages: Sequence[Message], *, continues: bool = False, max_tokens: int | None = None
     ) -> tuple[int, ...]:
-        """The conversation as tokens. When it is longer than `max_tokens`, the longest message loses its end.
+        """The conversation as tokens. When it is longer than `max_tokens`, the longest message loses its end; one that
+        the answer continues loses nothing.
 
         Raises DataError when the template alone, without that message, is longer.
         """
         tokens = self._render(messages, continues)
         if max_tokens is None or len(tokens) <= max_tokens:
             return tuple(tokens)
-        longest = max(range(len(messages)), key=lambda i: len(messages[i].content))
+        may_be_cut = range(len(messages) - (continues and len(messages) > 1))
+        longest = max(may_be_cut, key=lambda i: len(messages[i].content))
         content = self._ids(messages[longest].content)
         length, room = len(tokens), len(content)
         while len(tokens) > max_tokens:  # again where the cut text has more tokens than were counted

@@ -150,11 +150,15 @@ def teacher_prompt(example: Example, course: Course) -> tuple[int, ...] | None:
     return read_by_teacher(asked, course)
 
 
-def read_by_teacher(asked: Sequence[Message], course: Course) -> tuple[int, ...]:
-    """What the teacher reads, as tokens, cut so that a row's answer fits behind it, or half of its context is left."""
-    context = course.white_box.context_tokens
-    room = max(context - course.max_length, context // 2) if context else None
-    return course.white_box.codec.prompt(asked, continues=asked[-1].role == "assistant", max_tokens=room)
+def read_by_teacher(asked: Sequence[Message], course: Course, *, end: str = "") -> tuple[int, ...]:
+    """What the teacher reads, as tokens, cut so that a row's answer fits behind it, or half of its context is left.
+
+    A decoder also reads the `end`, whatever its template does with the ends of messages.
+    """
+    codec, context = course.white_box.codec, course.white_box.context_tokens
+    after = codec.completion(end, ended=False) if end and codec.architecture == "decoder" else ()
+    room = max(context - course.max_length, context // 2) - len(after) if context else None
+    return (*codec.prompt(asked, continues=asked[-1].role == "assistant", max_tokens=room), *after)
 
 
 @torch.no_grad()

@@ -1,12 +1,13 @@
 """Answers and likelihoods from a transformers model, many prompts at once.
 
 Written out rather than left to `model.generate` for three reasons: every row has a random generator of its own, so
-that its text does not depend on its neighbours; rows that have ended leave the batch, instead of being computed on
-as padding; and the likelihood of several answers shares one pass over the prompt.
+that its text does not depend on its neighbours; rows that have ended leave the batch, sooner or later; and the
+likelihood of several answers shares one pass over the prompt.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,9 +20,9 @@ from prompt2model.kv_cache import growing_cache, remembers_all
 from prompt2model.prefixes import common_beginnings
 from prompt2model.replay import WORTH_RECORDING, Replay, can_replay, recorded
 
-WORTH_LEAVING = {"cpu": 0.75, "cuda": 0.25}
-"""Share of rows that still write from which on the others leave the batch: it costs a copy of the cache, and on a GPU,
-where few rows take as long as many, a new recording of the step."""
+WORTH_LEAVING, WORTH_LEAVING_RECORDED = 0.75, 0.25
+"""Share of rows that still write from which on the others leave the batch. It costs a copy of the cache, and where the
+step is recorded a new recording."""
 
 
 @dataclass
@@ -69,7 +70,7 @@ def fill(state: "Speaks", codec: Codec, texts: Sequence[Writing]) -> None:
         going = [i for i, text in enumerate(live) if text.is_going]
         if not going:
             return
-        if len(going) <= WORTH_LEAVING[state.logits.device.type] * len(live):
+        if len(going) <= state.worth_leaving * len(live):
             live, draws, chosen = [live[i] for i in going], draws[going], [chosen[i] for i in going]
             state.keep(going)
         state.advance([[token] for token in chosen])
@@ -101,6 +102,10 @@ class Speaks(Protocol):
     def logits(self) -> Tensor:
         """(B, V), of the next token."""
 
+    @property
+    def worth_leaving(self) -> float:
+        """Share of rows that still write from which on the others should leave."""
+
     def advance(self, tokens: Sequence[Sequence[int]]) -> None:
         """Read these tokens, the same number in every row."""
 
@@ -118,6 +123,9 @@ class State:
         self.replay: Replay | None = None
         self.steps = 0
         """Since rows have come or gone."""
+        longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self.last = longest - 1 if longest else None
+        """Position, which rows that have ended and stay would pass, if the model has one."""
         if codec.architecture == "encoder-decoder":
             self._encode(codec, prompts)
         else:
@@ -168,16 +176,23 @@ class State:
         """Read these tokens, the same number in every row."""
         ids = torch.tensor(tokens, device=self.device)
         self.steps += 1
-        if self.replay and (not self.replay.room or ids.shape[1] > 1):
+        if self.replay and not self.replay.room:
             self._stop_replaying()
         if self.replay:
             self.logits = self.replay.advance(ids)
-        elif self.steps > WORTH_RECORDING and ids.shape[1] == 1 and self._can_replay():
-            before = Replay(self.model, self.cache, self.mask, self.positions)
-            self.logits = self._forward(ids)[:, -1]
-            self.replay = recorded(self.model, before, ids, self.logits)
-        else:
-            self.logits = self._forward(ids)[:, -1]
+            return
+        before = (self.mask, self.positions)
+        self.logits = self._forward(ids)[:, -1]
+        if self.steps > WORTH_RECORDING and self._can_replay():
+            # the cache has the tokens already; a mask of what was before hides them until they are read again
+            begin = partial(Replay, self.model, self.cache, *before, self.last)
+            self.replay, self.steps = recorded(self.model, begin, ids, self.logits), 0
+            self.cache = None if self.replay else self.cache
+
+    @property
+    def worth_leaving(self) -> float:
+        """Few leave where the step is recorded, or may be."""
+        return WORTH_LEAVING_RECORDED if self.replay or self._can_replay() else WORTH_LEAVING
 
     def _can_replay(self) -> bool:
         return self.encoder is None and can_replay(self.model, self.cache)
@@ -223,6 +238,7 @@ class State:
         else:
             self.mask = torch.cat([self.mask, self.mask.new_ones(ids.shape)], 1)
             positions = self.positions + torch.arange(ids.shape[1], device=self.device)  # (B, len)
+            positions = positions.clamp(max=self.last) if self.last else positions
             out = self.model(
                 input_ids=ids,
                 attention_mask=self.mask,

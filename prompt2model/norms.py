@@ -17,10 +17,15 @@ ALIKE = 1e-5
 def use_fused_norms(model: Any) -> None:
     """Let the norms of a model on a GPU be computed by torch, wherever that is what they compute."""
     if model.device.type == "cuda":
-        for module in model.modules():
-            if is_rms_norm(module):
-                kind: Any = type(module)
-                module.__class__ = fused(kind)
+        fuse_norms(model)
+
+
+def fuse_norms(model: Any) -> None:
+    """The same wherever the model is; such a model is saved and copied as before, but cannot be pickled."""
+    for module in model.modules():
+        if is_rms_norm(module):
+            kind: Any = type(module)
+            module.__class__ = fused(kind)
 
 
 @torch.no_grad()

@@ -5,6 +5,9 @@ then replayed for each of them. https://docs.pytorch.org/docs/stable/notes/cuda.
 """
 
 import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakSet
 
@@ -39,9 +42,9 @@ def can_replay(model: Any, cache: Any) -> bool:
 class Replay:
     """Rows that go on by one token at a time, until there is no room."""
 
-    def __init__(self, model: Any, cache: DynamicCache, mask: Tensor, positions: Tensor) -> None:
-        """What was read: its cache, its mask (B, T), and the positions of what comes next, (B, 1)."""
-        self.model = model
+    def __init__(self, model: Any, cache: DynamicCache, mask: Tensor, positions: Tensor, last: int | None) -> None:
+        """What was read: its cache, its mask (B, T), and the positions of what comes next, (B, 1), up to the `last`."""
+        self.model, self.last = model, last
         rows, self.read = mask.shape
         self.room = ROOM
         self.positions = positions.clone()
@@ -64,7 +67,7 @@ class Replay:
             self.logits = self._forward()
         else:
             self.graph.replay()
-        self.positions += 1
+        self.positions.add_(1).clamp_(max=self.last)
         self.place += 1
         self.read += 1
         self.room -= 1
@@ -72,18 +75,23 @@ class Replay:
 
     def record(self) -> None:
         """Keep a step for all that follow. Raises RuntimeError for what a graph cannot hold."""
-        if self.ids.is_cuda:
-            graph = torch.cuda.CUDAGraph()
+        if not self.ids.is_cuda:
+            return
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        try:
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self.logits = self._forward()
-            self.graph = graph
+        finally:
+            torch.cuda.set_stream(stream)  # which torch does not do when the recording fails
+        self.graph = graph
 
     def so_far(self) -> tuple[DynamicCache, Tensor, Tensor]:
-        """Cache, mask and positions of all that was read, to go on otherwise."""
+        """Cache, mask and positions of all that was read, to go on otherwise; nothing is kept."""
         cache = DynamicCache()
         cache.layers = []
-        for fixed in self.cache.layers:
-            layer = RoomyLayer()
+        self.graph = None
+        while self.cache.layers:
+            fixed, layer = self.cache.layers.pop(0), RoomyLayer()
             layer.update(fixed.keys[..., : self.read, :], fixed.values[..., : self.read, :])
             cache.layers.append(layer)
         return cache, self.seen[:, 0, 0, : self.read].long(), self.positions
@@ -100,16 +108,46 @@ class Replay:
         return logits
 
 
-def recorded(model: Any, before: Replay, ids: Tensor, logits: Tensor) -> Replay | None:
-    """A recording for the rows of `before` once they have read `ids`, whose logits are known; None where it fails."""
+def recorded(model: Any, begin: Callable[[], Replay], ids: Tensor, known: Tensor) -> Replay | None:
+    """What `begin` makes, once it has read `ids` and kept that step; `known` are the logits that it must have.
+
+    None for a model of which that is not so, or whose step cannot be recorded: it is not tried again. None, for now,
+    where memory is short.
+    """
     try:
-        found, known = before.advance(ids).float(), logits.float()
-        apart = float((found - known).square().mean().sqrt() / known.std().clamp(min=1e-6))
-        if not apart <= ALIKE:
-            raise RuntimeError(f"its logits are {apart:.2g} deviations apart")
-        before.record()
-    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
-        log.debug("The steps of %s are not recorded: %s", type(model).__name__, error)
-        _refused.add(model)
+        replay = begin()
+        with _no_waiting(ids):
+            found = replay.advance(ids)
+        if (apart := _apart(found, known)) <= ALIKE:
+            replay.record()
+            return replay
+        reason = f"the logits are {apart:.2g} deviations apart"
+    except torch.OutOfMemoryError:
         return None
-    return before
+    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, AssertionError) as error:
+        reason = str(error)
+    log.info("%s writes step by step, which cannot be recorded: %s", type(model).__name__, reason)
+    _refused.add(model)
+    return None
+
+
+def _apart(found: Tensor, known: Tensor) -> float:
+    """The root mean square of the differences over the deviation."""
+    found, known = found.float(), known.float()
+    return float((found - known).square().mean().sqrt() / known.std().clamp(min=1e-6))
+
+
+@contextmanager
+def _no_waiting(ids: Tensor) -> Iterator[None]:
+    """Within, an error where the processor would wait for the GPU: that breaks a recording, and what comes after it."""
+    if not ids.is_cuda:
+        yield
+        return
+    mode = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode", UserWarning)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode(mode)

@@ -110,6 +110,10 @@ class _Mixture:
         spoken = torch.stack([logits.log_softmax(-1) for logits in each])  # (2, B, V)
         return torch.logsumexp(spoken + weights[:, None, None], 0)
 
+    @property
+    def worth_leaving(self) -> float:
+        return min(state.worth_leaving for state in self.states)
+
     def advance(self, tokens: Sequence[Sequence[int]]) -> None:
         for state in self.states:
             state.advance(tokens)

@@ -132,6 +132,16 @@ def test_of_several_messages_only_the_longest_is_cut(decoder):
     assert text.endswith("assistant\npositive")
 
 
+def test_what_an_answer_continues_is_not_cut(decoder):
+    thought = "so it is " * 20 + "Answer:"
+    messages = (*user("the film is good " * 30), Message(role="assistant", content=thought))
+    whole = decoder.prompt(messages, continues=True)
+    found = decoder.prompt(messages, continues=True, max_tokens=len(whole) - 40)
+    assert decoder.text(found).endswith(thought)
+    with pytest.raises(DataError, match="fit"):
+        decoder.prompt(messages, continues=True, max_tokens=20)
+
+
 def test_no_half_character_is_left_where_a_prompt_is_cut(decoder):
     for most in range(60, 70):
         prompt = decoder.prompt(user("漢字" * 60), max_tokens=most)

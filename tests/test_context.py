@@ -11,6 +11,7 @@ from teachers_here import BY_HEART, NAMED, NAMING, SOURCE, save_obedient
 from prompt2model import store
 from prompt2model.answers import ask
 from prompt2model.config import TrainConfig
+from prompt2model.conversation import Reply
 from prompt2model.course import Course, asked_of_student
 from prompt2model.errors import ConfigError, TaskError
 from prompt2model.methods import context, open_method
@@ -126,14 +127,19 @@ def test_behind_a_scratchpad_the_teacher_is_asked_again_how_likely_the_labels_ar
     assert row.probabilities == pytest.approx({"positive": 0.7, "negative": 0.3})
 
 
-def test_behind_a_scratchpad_the_teacher_stands_at_the_same_token(course):
-    options = course.options.model_copy(update={"scratchpad": True})
-    course = replace(course, options=options)
+TRIMMED = "{% for message in messages %}{{ message.role }}: {{ message.content | trim }}{% endfor %}"
+
+
+@pytest.mark.parametrize("template", ["its own", "none", TRIMMED], ids=["own", "none", "trimmed"])
+def test_behind_a_scratchpad_the_teacher_stands_at_the_same_token(course, template):
+    if template != "its own":
+        course.white_box.codec.tokenizer.chat_template = None if template == "none" else template
+    course = replace(course, options=course.options.model_copy(update={"scratchpad": True}))
     row = Example(input="a film", output="good", rationale="So it is.", source=SOURCE)
     ((found,),) = context.rows([row], course)
     read, codec = course.white_box.codec.text(found.teacher_prompt), course.codec
     assert read.rstrip().endswith("So it is.\nAnswer:")
-    assert read.endswith("\n") == (codec.architecture == "decoder")  # the other's tokenizer writes no line breaks
+    assert read.endswith("\n") == (codec.architecture == "decoder")  # where the answer follows in the same text
     assert codec.text(found.completion) == "good"
     log_p, log_q = (
         log_probabilities(course.white_box.model, course, prompt, found)
@@ -142,6 +148,20 @@ def test_behind_a_scratchpad_the_teacher_stands_at_the_same_token(course):
     expected = float((log_p.exp() * (log_p - log_q)).sum())
     loss = context.loss(course.white_box.model, codec.collate([found]), course)
     assert float(loss.detach()) == pytest.approx(expected, rel=1e-3, abs=1e-5)
+
+
+def test_a_rationale_that_the_teacher_did_not_think_is_none_of_its_own():
+    teacher = Scripted(["Answer: positive", "Hm.\nAnswer: positive"], can=("text",))
+    rows = [Example(input=text, output="?", rationale="Of a data set.", source=SOURCE) for text in "ab"]
+    course = Course(FILMS, None, context.Options(scratchpad=True), writer=teacher)
+    assert [row.rationale for row in context.prepare(rows, course).examples] == [None, "Hm."]
+
+
+def test_likelihoods_that_fail_behind_a_scratchpad_are_counted():
+    teacher = Scripted(["It is fine.\nAnswer: negative", Reply(text="", finish="failed", failure="gone")])
+    found = prepared(teacher, texts=("a",), scratchpad=True, targets="full")
+    assert found.examples == []
+    assert found.dropped == {"gone": 1}
 
 
 @pytest.mark.parametrize("targets", ["soft", "full"])

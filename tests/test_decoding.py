@@ -1,6 +1,7 @@
 """Decoding against transformers' own: greedy texts, beams, draws, likelihoods, and what batches must not change."""
 
 import math
+from weakref import WeakSet
 
 import pytest
 import torch
@@ -349,24 +350,65 @@ def replayed(monkeypatch) -> list[Replay]:
 
 
 def log_ps(model, codec, replays: bool) -> list[torch.Tensor]:
+    """Of every next token, for rows that read given tokens, go, come twice, and are asked what would follow others."""
     state, found, rows = State(model, codec, prompts_of(codec)), [], range(5)
-    for step in range(14):
+    for step in range(16):
         if step == 9:
             rows = [3, 0, 0, 2]
             state.keep(rows)
         state.advance([[5 + (step + row) % 7] for row in range(len(rows))])
         found.append(state.logits.log_softmax(-1))
         if replays:
-            assert (state.replay is not None) == (2 <= step <= 8 or step >= 11)
+            assert (state.replay is not None) == (2 <= step <= 8 or 11 <= step <= 13)
+        if step == 13:
+            state.allow_peeks()
+            found.append(state.peek([7, 8]).log_softmax(-1))
+            state.steps = -5
     return found
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "pythia", "opt"])
 def test_a_step_with_room_is_a_step_without(models, request, name):
     model, codec = models[name]
-    plain = log_ps(model, codec, replays=False)
-    made = request.getfixturevalue("replayed")
     with torch.inference_mode():
+        plain = log_ps(model, codec, replays=False)
+        made = request.getfixturevalue("replayed")
         for ours, theirs in zip(log_ps(model, codec, replays=True), plain, strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
     assert len(made) == 3  # one for five tokens, one for those after it, and one for the rows that stayed
+
+
+@pytest.mark.parametrize("failure", ["other logits", "an error", "no memory"])
+def test_a_step_that_cannot_be_recorded_is_taken_as_before(models, replayed, monkeypatch, failure):
+    model, codec = models["llama"]
+
+    def fail(self):
+        if failure == "other logits":
+            return torch.randn_like(self.model.get_input_embeddings().weight[:, 0]).expand(len(self.ids), -1)
+        raise torch.OutOfMemoryError("no") if failure == "no memory" else RuntimeError("no")
+
+    expected = texts_of(model, codec)
+    replayed.clear()
+    monkeypatch.setattr("prompt2model.replay._refused", refused := WeakSet())
+    monkeypatch.setattr(Replay, "_forward", fail)
+    assert texts_of(model, codec) == expected
+    assert (model in refused) == (failure != "no memory")
+    assert len(replayed) > 1 if failure == "no memory" else len(replayed) == 1
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_rows_that_have_ended_do_not_pass_the_last_position(models, request, monkeypatch, recorded):
+    """A row at the end of its context waits for one that has just begun."""
+    codec, config = models["gpt2"][1], GPT2Config(**TOKENS, n_embd=32, n_layer=2, n_head=4, n_positions=40)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    if recorded:
+        request.getfixturevalue("replayed")
+    monkeypatch.setattr("prompt2model.decoding.WORTH_LEAVING", 0.0)
+    monkeypatch.setattr("prompt2model.decoding.WORTH_LEAVING_RECORDED", 0.0)
+
+    def written(*sizes: tuple[int, int]) -> list[list[int]]:
+        texts = [Writing((5,) * prompt, most) for prompt, most in sizes]
+        write(model, codec, texts)
+        return [text.tokens for text in texts]
+
+    assert written((36, 4), (4, 30)) == [*written((36, 4)), *written((4, 30))]

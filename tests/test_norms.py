@@ -12,8 +12,8 @@ from transformers.models.mamba2.modeling_mamba2 import MambaRMSNormGated
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
-from prompt2model.norms import fused, is_rms_norm, use_fused_norms
-from prompt2model.student import load
+from prompt2model.norms import fuse_norms, fused, is_rms_norm, use_fused_norms
+from prompt2model.student import load, save, twin
 
 ALIKE = (LlamaRMSNorm, Qwen3RMSNorm, T5LayerNorm)
 
@@ -31,7 +31,8 @@ def test_the_one_kernel_gives_what_the_layer_gives_forward_and_backward(kind, dt
     theirs = spread(kind(24)).to(dtype)
     ours = copy.deepcopy(theirs)
     assert is_rms_norm(ours)
-    ours.__class__ = fused(kind)
+    fuse_norms(ours)
+    assert type(ours) is fused(kind)
     assert isinstance(ours, kind)
     found = []
     for norm in (theirs, ours):
@@ -61,3 +62,15 @@ def test_on_a_processor_nothing_is_changed(tiny_decoder):
     assert {type(norm) for norm in model.modules() if isinstance(norm, LlamaRMSNorm)} == {LlamaRMSNorm}
     use_fused_norms(model)
     assert {type(norm) for norm in model.modules() if isinstance(norm, LlamaRMSNorm)} == {LlamaRMSNorm}
+
+
+def test_a_model_with_other_norms_computes_and_saves_the_same(tiny_decoder, tmp_path):
+    model, codec = load(tiny_decoder, precision="float32")
+    ids = torch.tensor([[5, 6, 7]])
+    theirs = model(input_ids=ids).logits
+    fuse_norms(model)
+    assert {type(norm) for norm in model.modules() if isinstance(norm, LlamaRMSNorm)} == {fused(LlamaRMSNorm)}
+    for one in (model, twin(model)):
+        torch.testing.assert_close(one(input_ids=ids).logits, theirs, atol=1e-5, rtol=1e-5)
+    save(model, codec, tmp_path)
+    torch.testing.assert_close(load(tmp_path, precision="float32")[0](input_ids=ids).logits, theirs)

@@ -10,7 +10,8 @@ student so far and may overwrite what that had learned. Where the base teaches, 
 Unlike the paper's, all these students read the same, the input alone, and of every teacher's text the same is learned.
 
 What a teacher has thought in its scratchpad stays before it where its distribution is learned: it reads that up to
-"Answer:", and is at the first token of the answer where the student is.
+"Answer:" and a line break, after which an answer begins with the same token as the student's; after a space it
+would not.
 """
 
 from collections import Counter
@@ -121,7 +122,16 @@ def questions(examples: Sequence[Example], course: Course) -> list[Request]:
 
 def prepare(examples: Sequence[Example], course: Course) -> Prepared:
     """The examples with the answers that the teacher gives in its context; what cannot be used is counted."""
-    requests = questions(examples, course)
+    options, labels = course.options, course.task.labels
+    found = _answered(examples, questions(examples, course), course)
+    if not (options.scratchpad and labels and options.targets != "hard"):
+        return found
+    asked = [Request(messages=_thought_through(one, course), choices=labels, continues=True) for one in found.examples]
+    weighed = _answered(found.examples, asked, course)  # by the labels' likelihoods behind what it thought
+    return Prepared(weighed.examples, dict(Counter(found.dropped) + Counter(weighed.dropped)))
+
+
+def _answered(examples: Sequence[Example], requests: Sequence[Request], course: Course) -> Prepared:
     kept, dropped = [], Counter[str]()
     for example, request, reply in zip(examples, requests, replies_of_teacher(requests, course), strict=True):
         found = _read(reply, request, course)
@@ -129,8 +139,6 @@ def prepare(examples: Sequence[Example], course: Course) -> Prepared:
             dropped[found] += 1
         else:
             kept.append(example.model_copy(update=found))
-    if course.options.scratchpad and course.options.targets != "hard" and course.task.labels:
-        kept = _with_shares(kept, course)
     return Prepared(kept, dict(dropped))
 
 
@@ -145,7 +153,12 @@ def rows(examples: Sequence[Example], course: Course) -> list[Lesson]:
     ]
     if options.targets != "hard":
         found = [
-            replace(row, teacher_prompt=read_by_teacher(_thought_through(example, course, end="\n"), course))
+            replace(
+                row,
+                teacher_prompt=read_by_teacher(
+                    _thought_through(example, course), course, end="\n" if options.scratchpad else ""
+                ),
+            )
             for row, example in zip(found, examples, strict=True)
         ]
     if options.targets == "soft":
@@ -188,29 +201,12 @@ def _asked(example: Example, course: Course) -> tuple[Message, ...]:
     return question(task, example.input, shown, can=frozenset() if shown else writing_teacher(course).can)
 
 
-def _thought_through(example: Example, course: Course, *, end: str = "") -> tuple[Message, ...]:
-    """What comes before the teacher's answer: with a scratchpad, also what it wrote there.
-
-    An answer that is written after a line break, the `end`, begins with the same token as the student's; after a space
-    it would not.
-    """
+def _thought_through(example: Example, course: Course) -> tuple[Message, ...]:
+    """What comes before the teacher's answer: behind the question what it wrote in its scratchpad, if it has one."""
     asked = _asked(example, course)
     if not course.options.scratchpad:
         return asked
-    return (*asked, Message(role="assistant", content=f"{example.rationale or ''}\n{MARK}".lstrip() + end))
-
-
-def _with_shares(examples: Sequence[Example], course: Course) -> list[Example]:
-    """The examples with the probabilities of the labels behind what the teacher thought of each."""
-    requests = [
-        Request(messages=_thought_through(example, course), choices=course.task.labels, continues=True)
-        for example in examples
-    ]
-    replies = replies_of_teacher(requests, course)
-    return [
-        example.model_copy(update=_of_choices(reply, course.task.labels))
-        for example, reply in zip(examples, replies, strict=True)
-    ]
+    return (*asked, Message(role="assistant", content=f"{example.rationale or ''}\n{MARK}".lstrip()))
 
 
 def _context(example: Example, course: Course) -> TaskSpec:
@@ -251,7 +247,8 @@ def _read(reply: Reply, request: Request, course: Course) -> dict[str, Any] | st
         return reply.failure or reply.finish
     labels = course.task.labels
     if request.choices:
-        return _of_choices(reply, labels)
+        shares = softmax(reply.logprobs)
+        return {"output": labels[shares.index(max(shares))], "probabilities": dict(zip(labels, shares, strict=True))}
     if reply.finish == "length":
         return "cut off"
     thought, marked, answer = reply.text.rpartition(MARK) if course.options.scratchpad else ("", MARK, reply.text)
@@ -260,13 +257,7 @@ def _read(reply: Reply, request: Request, course: Course) -> dict[str, Any] | st
     label = read_label(answer, labels) if labels else answer.strip()
     if label is None:
         return "not a label"
-    return {"output": label} | ({"rationale": thought.strip()} if thought.strip() else {})
-
-
-def _of_choices(reply: Reply, labels: Sequence[str]) -> dict[str, Any]:
-    """The labels' probabilities, and the likeliest of them."""
-    shares = softmax(reply.logprobs)
-    return {"output": labels[shares.index(max(shares))], "probabilities": dict(zip(labels, shares, strict=True))}
+    return {"output": label} | ({"rationale": thought.strip() or None} if course.options.scratchpad else {})
 
 
 def _of_labels(example: Example, course: Course) -> Lesson:
