@@ -2,6 +2,9 @@
 
 Sanh et al., 2019 (DistilBERT), https://arxiv.org/abs/1910.01108, section 3: three losses, here with their weights. A
 projection learns between states of different widths (Romero et al., 2015, https://arxiv.org/abs/1412.6550).
+
+Of an encoder-decoder the decoder's states are compared: the encoder's stand at the tokens of the prompt, and teacher
+and student may read different ones.
 """
 
 from collections.abc import Sequence
