@@ -3,10 +3,10 @@ with a temperature that rises.
 
     python benchmarks/data_proof.py DATA [TASK ...] --results data_proof.jsonl
 
-Each student is made from the task's prompt alone. `--teacher` writes `--candidates` for each way of writing and each
-seed, none of them sifted; every arm of filters then judges the same candidates of the usual way, and the first `--rows`
-that pass are learned from, as many of each label. `rows` tells how many that were, `dropped` why others were not; arms
-that keep the same rows have one student.
+Each student is made from the task's prompt alone. For each seed `--teacher` writes `--candidates` in the usual way, none
+of them sifted; every arm of filters judges the same ones, and the first `--rows` that pass are learned from, as many of
+each label. With another strategy it writes until so many have passed the usual filters. `rows` tells how many there
+were, `dropped` why others were not; arms that keep the same rows have one student, and take no `seconds`.
 `--only "as usual" annealed` names arms: a constant temperature beside one that rises, which takes more candidates than
 fit into one round.
 """
@@ -101,7 +101,11 @@ class Lab:
         """The score, on real rows, of a student of what passes the filters."""
         test = str(self.args.data / self.name / "test.jsonl")
         real = read_rows(test, self.task, RetrieveConfig()).examples
-        kept, dropped = self.sifted(self.candidates(writing), filters, real)
+        if "strategies" in writing:
+            made = self.written(filters=filters, count=self.args.rows, **writing)
+            kept, dropped = list(made.examples), made.dropped
+        else:
+            kept, dropped = self.sifted(self.candidates(writing), filters, real)
         sifting = {"rows": len(kept), "filters": filters, "dropped": dropped, "kept": store.digest(kept)}
         alike = self.cells.find({"kept": sifting["kept"]}, task=self.name, seed=self.seed)
         return (alike or self.trained(kept, folder, test)) | sifting
@@ -116,18 +120,18 @@ class Lab:
         return score(self.task, student.folder, fewer_tests(splits, args.test_rows).test)
 
     def candidates(self, writing: Settings) -> list[Example]:
-        """What the teacher writes in this way."""
-        config = GenerateConfig(count=self.args.candidates, filters=(), **writing)
-
-        def write(_: Path) -> Made:
-            return generate(self.task, Found(base=self.args.base), config, teacher=self.teacher, seed=self.seed)
-
+        """What the teacher writes in this way, unsifted."""
         cell = {"task": self.name, "role": "candidates", "writing": writing, "seed": self.seed}
-        return list(self.cells.shared(Made, write, **cell).examples)
+        write = partial(self.written, filters=(), count=self.args.candidates, **writing)
+        return list(self.cells.shared(Made, lambda _: write(), **cell).examples)
+
+    def written(self, **how: Any) -> Made:
+        found = Found(base=self.args.base)
+        return generate(self.task, found, GenerateConfig(**how), teacher=self.teacher, seed=self.seed)
 
     def sifted(
         self, rows: list[Example], filters: Filters, test: Sequence[Example]
-    ) -> tuple[list[Example], Counter[str]]:
+    ) -> tuple[list[Example], dict[str, int]]:
         """The first that pass all filters, of no label more than its share; and why the others were dropped."""
         sieve, dropped = (
             Sieve(self.task, self.teacher, GenerateConfig(), list(self.task.examples), test),
