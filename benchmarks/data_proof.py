@@ -3,7 +3,7 @@ with a temperature that rises.
 
     python benchmarks/data_proof.py DATA [TASK ...] --results data_proof.jsonl
 
-Each student is made from the task's prompt alone. For each seed `--teacher` writes `--candidates` in the usual way, none
+Each student is made from the task's prompt alone. Per seed `--teacher` writes `--candidates` in the usual way, none
 of them sifted; every arm of filters judges the same ones, and the first `--rows` that pass are learned from, as many of
 each label. With another strategy it writes until so many have passed the usual filters. `rows` tells how many there
 were, `dropped` why others were not; arms that keep the same rows have one student, and take no `seconds`.

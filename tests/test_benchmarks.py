@@ -52,7 +52,11 @@ CASES = {
     "step_by_step": ("sums", [], 8),
     "distilbert": ("films", [], 6),
     "context": ("films addition", ["--digits=1", "--scratchpads=24", "--epochs=40", "--learning-rate=0.01"], 7),
-    "data_proof": ("texts", ["--rows=20", "--candidates=70", "--only", "as usual", "annealed", "without format"], 3),
+    "data_proof": (
+        "texts",
+        ["--rows=20", "--candidates=70", "--only", "as usual", "annealed", "without format", "strategy explain"],
+        4,
+    ),
 }
 """For each benchmark the tasks, further arguments, and how many cells there are."""
 
