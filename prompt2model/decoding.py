@@ -238,7 +238,7 @@ class State:
         else:
             self.mask = torch.cat([self.mask, self.mask.new_ones(ids.shape)], 1)
             positions = self.positions + torch.arange(ids.shape[1], device=self.device)  # (B, len)
-            positions = positions.clamp(max=self.last) if self.last else positions
+            positions = positions if self.last is None else positions.clamp(max=self.last)
             out = self.model(
                 input_ids=ids,
                 attention_mask=self.mask,

@@ -64,10 +64,13 @@ class Replay:
         self.ids.copy_(ids)
         self.seen.index_fill_(3, self.place, True)
         if self.graph is None:
-            self.logits = self._forward()
+            with _no_waiting(ids):
+                self.logits = self._forward()
         else:
             self.graph.replay()
-        self.positions.add_(1).clamp_(max=self.last)
+        self.positions += 1
+        if self.last is not None:
+            self.positions.clamp_(max=self.last)
         self.place += 1
         self.read += 1
         self.room -= 1
@@ -116,8 +119,7 @@ def recorded(model: Any, begin: Callable[[], Replay], ids: Tensor, known: Tensor
     """
     try:
         replay = begin()
-        with _no_waiting(ids):
-            found = replay.advance(ids)
+        found = replay.advance(ids)
         if (apart := _apart(found, known)) <= ALIKE:
             replay.record()
             return replay
