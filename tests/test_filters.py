@@ -83,6 +83,16 @@ def test_format_allows_unchanged_rows_where_the_user_shows_one():
     assert reason(format.sift([row("so is this", "so is this")], sieve(TITLES, shown))[0]) == "kept"
 
 
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [("Where was the Rhine regulated with a canal?", "kept"), ("Der Rhein wurde reguliert.", "output is the input")],
+    ids=["repaired", "translated"],
+)
+def test_format_allows_unchanged_rows_where_people_change_little(output, expected):
+    shown = row("Why was uh where was the Rhine regulated with a canal?", output, "user")
+    assert reason(format.sift([row("who is it", "Who is it?")], sieve(TITLES, shown))[0]) == expected
+
+
 # length
 
 

@@ -1,17 +1,25 @@
-"""Drops rows that are empty, malformed or copied."""
+"""Drops rows that are empty, malformed or copied.
+
+A copy teaches nothing of a translation. Of a repair, whose outputs are nearly their inputs, it teaches what to keep:
+dropping copies there cost 1.6 points of ROUGE-L in the mean of two seeds (LOG.md, 2026-11-27).
+"""
 
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import mean
 
 from prompt2model.filters import Sieve
 from prompt2model.records import Dropped, Example, TaskSpec
-from prompt2model.twins import normalise
+from prompt2model.twins import normalise, similarity
 
 NEEDS = ()
 KINDS = ("classification", "generation")
 LOOKS_AT = ()
+
+NEARLY = 0.5
+"""From so much similarity of people's outputs to their inputs on, in the mean, a row may stay unchanged."""
 
 
 def sift(candidates: Sequence[Example], sieve: Sieve) -> list[Example | Dropped]:
@@ -32,8 +40,15 @@ def _look(sieve: Sieve) -> _Look:
     real = [row for row in sieve.kept if row.is_real]
     return _Look(
         task=sieve.task,
-        may_stay_unchanged=any(normalise(row.input) == normalise(row.output) for row in real),
+        may_stay_unchanged=_may_stay_unchanged(real),
     )
+
+
+def _may_stay_unchanged(real: Sequence[Example]) -> bool:
+    """Whether people left a text as it was, or changed little of each."""
+    if any(normalise(row.input) == normalise(row.output) for row in real):
+        return True
+    return bool(real) and mean(similarity(row.input, row.output) for row in real) >= NEARLY
 
 
 def _judged(row: Example, look: _Look) -> Example | Dropped:
