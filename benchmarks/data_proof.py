@@ -126,6 +126,7 @@ class Lab:
         return list(self.cells.shared(Made, lambda _: write(), **cell).examples)
 
     def written(self, **how: Any) -> Made:
+        """What the teacher writes with these settings, and what of it passes the filters that are in them."""
         found = Found(base=self.args.base)
         return generate(self.task, found, GenerateConfig(**how), teacher=self.teacher, seed=self.seed)
 

@@ -125,7 +125,7 @@ class State:
         """Since rows have come or gone."""
         longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         self.last = longest - 1 if longest else None
-        """Position, which rows that have ended and stay would pass, if the model has one."""
+        """The model's last position, which rows that have ended and stay would pass; None where there is none."""
         if codec.architecture == "encoder-decoder":
             self._encode(codec, prompts)
         else:
@@ -187,7 +187,8 @@ class State:
             # the cache has the tokens already; a mask of what was before hides them until they are read again
             begin = partial(Replay, self.model, self.cache, *before, self.last)
             self.replay, self.steps = recorded(self.model, begin, ids, self.logits), 0
-            self.cache = None if self.replay else self.cache
+            if self.replay:
+                self.cache = None  # it has one of its own
 
     @property
     def worth_leaving(self) -> float:

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from prompt2model.attention import NAME
 from prompt2model.kv_cache import FixedLayer, RoomyLayer, remembers_all
 
 log = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ def can_replay(model: Any, cache: Any) -> bool:
     """Whether the model's steps may be the same whatever the length: its mask is given, and it sees all that is."""
     if cache is None or model.device.type not in DEVICES or model in _refused:
         return False
-    return model.config._attn_implementation in ("sdpa", NAME) and remembers_all(cache)
+    return model.config._attn_implementation == "sdpa" and remembers_all(cache)
 
 
 class Replay:
@@ -78,8 +77,6 @@ class Replay:
 
     def record(self) -> None:
         """Keep a step for all that follow. Raises RuntimeError for what a graph cannot hold."""
-        if not self.ids.is_cuda:
-            return
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         try:
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):

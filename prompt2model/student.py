@@ -112,16 +112,7 @@ class LocalModel:
     def _choose(self, requests: Sequence[Request], prompts: Sequence[tuple[int, ...]]) -> list[Reply]:
         choices = choices_of(requests[0], self.codec)
         table = likelihoods(self.model, self.codec, prompts, choices)  # (B, choices)
-        best = table.argmax(1).tolist()
-        return [
-            Reply(
-                text=requests[0].choices[best[row]],
-                logprobs=tuple(table[row].tolist()),
-                tokens_in=len(prompt),
-                tokens_out=len(choices[best[row]]),
-            )
-            for row, prompt in enumerate(prompts)
-        ]
+        return [chosen(requests[0], prompt, choices, table[row].tolist()) for row, prompt in enumerate(prompts)]
 
 
 def prompt_of(request: Request, codec: Codec, new_tokens: int, context_tokens: int) -> tuple[int, ...]:
@@ -139,6 +130,14 @@ def choices_of(request: Request, codec: Codec) -> list[tuple[int, ...]]:
     plain = [codec.completion(text, ended=False) for text in texts]
     nested = any(b[: len(a)] == a for i, a in enumerate(plain) for j, b in enumerate(plain) if i != j)
     return [codec.completion(text) for text in texts] if request.whole or nested or () in plain else plain
+
+
+def chosen(request: Request, prompt: Sequence[int], choices: Sequence[Sequence[int]], log_p: Sequence[float]) -> Reply:
+    """The likeliest of the choices, whose likelihoods are known, in nats."""
+    best = max(range(len(log_p)), key=lambda at: log_p[at])
+    return Reply(
+        text=request.choices[best], logprobs=tuple(log_p), tokens_in=len(prompt), tokens_out=len(choices[best])
+    )
 
 
 def load(folder: Path, *, precision: str = "auto") -> tuple[Any, Codec]:

@@ -342,6 +342,9 @@ def replayed(monkeypatch) -> list[Replay]:
             super().__init__(*read)
             made.append(self)
 
+        def record(self):
+            """A processor takes every step anew."""
+
     monkeypatch.setattr("prompt2model.replay.DEVICES", ("cpu",))
     monkeypatch.setattr("prompt2model.replay.ROOM", 5)
     monkeypatch.setattr("prompt2model.decoding.WORTH_RECORDING", 2)

@@ -15,7 +15,7 @@ from prompt2model.batches import Codec
 from prompt2model.config import Settings
 from prompt2model.conversation import Reply, Request
 from prompt2model.errors import MissingExtra, TeacherError, WeightsError
-from prompt2model.student import choices_of, fingerprint, load_codec, prompt_of, until
+from prompt2model.student import choices_of, chosen, fingerprint, load_codec, prompt_of, until
 
 DECIDING = ("max_length",)
 
@@ -34,7 +34,7 @@ def connect(model: str, **options: Any) -> "InProcess":
         from vllm import LLM
     except ImportError as error:
         raise MissingExtra("vllm", extra="vllm") from error
-    chosen, folder = Options(**options), weights.fetch(model)
+    own, folder = Options(**options), weights.fetch(model)
     codec = load_codec(folder)
     if codec.architecture != "decoder":
         raise WeightsError(
@@ -43,15 +43,15 @@ def connect(model: str, **options: Any) -> "InProcess":
     try:
         engine = LLM(
             model=str(folder),
-            gpu_memory_utilization=chosen.gpu_memory,
-            max_model_len=chosen.max_length or None,
+            gpu_memory_utilization=own.gpu_memory,
+            max_model_len=own.max_length or None,
             trust_remote_code=False,
             enable_prefix_caching=True,
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise WeightsError(f"vLLM cannot load {model}: {error}", hint="Is the GPU large enough, and free?") from error
-    length = f" max_length={chosen.max_length}" if chosen.max_length else ""
-    return InProcess(engine, codec, model, f"vllm:{model}@{fingerprint(folder)}{length}", chosen.batch_rows)
+    length = f" max_length={own.max_length}" if own.max_length else ""
+    return InProcess(engine, codec, model, f"vllm:{model}@{fingerprint(folder)}{length}", own.batch_rows)
 
 
 class InProcess:
@@ -102,7 +102,7 @@ class InProcess:
             self._asked(read, [SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0)] * len(read))
         )
         return [
-            _chosen(request, prompt, some, [_log_p(next(outputs), choice) for choice in some])
+            chosen(request, prompt, some, [_log_p(next(outputs), choice) for choice in some])
             for request, prompt, some in zip(requests, prompts, choices, strict=True)
         ]
 
@@ -141,12 +141,3 @@ def _log_p(output: Any, choice: Sequence[int]) -> float:
     """log p of the choice, the last tokens of what was read, in nats."""
     places = output.prompt_logprobs[-len(choice) :]
     return float(sum(at[token].logprob for at, token in zip(places, choice, strict=True)))
-
-
-def _chosen(
-    request: Request, prompt: Sequence[int], choices: Sequence[Sequence[int]], log_ps: Sequence[float]
-) -> Reply:
-    best = max(range(len(log_ps)), key=lambda at: log_ps[at])
-    return Reply(
-        text=request.choices[best], logprobs=tuple(log_ps), tokens_in=len(prompt), tokens_out=len(choices[best])
-    )
