@@ -16,9 +16,12 @@ from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 
 from prompt2model.batches import Codec, pad
+from prompt2model.blocks import blocks
 from prompt2model.kv_cache import growing_cache, remembers_all
 from prompt2model.prefixes import common_beginnings
+from prompt2model.losses import log_probabilities
 from prompt2model.replay import WORTH_RECORDING, Replay, can_replay, recorded
+from prompt2model.sampling import next_tokens
 
 WORTH_LEAVING, WORTH_LEAVING_RECORDED = 0.75, 0.25
 """Share of rows that still write from which on the others leave the batch. It costs a copy of the cache, and where the
@@ -63,7 +66,8 @@ def fill(state: "Speaks", codec: Codec, texts: Sequence[Writing]) -> None:
     live = list(texts)
     draws = np.stack([np.pad(text.draws(), (0, max(t.max_tokens for t in texts) - text.max_tokens)) for text in texts])
     for step in range(draws.shape[1]):
-        chosen = _choose(state.logits, live, torch.from_numpy(draws[:, step]))
+        how = [text.temperature for text in live], [text.top_p for text in live]
+        chosen = next_tokens(state.logits, *how, draws[:, step].tolist())
         for text, token in zip(live, chosen, strict=True):
             if text.is_going:
                 extend(text, token, codec)
@@ -83,16 +87,14 @@ def likelihoods(
     """log p(choice | prompt), summed over the choice's tokens, in nats: (prompts, choices)."""
     state = State(model, codec, prompts, reuse=any(len(choice) > 1 for choice in choices))
     state.allow_peeks()
-    first = state.logits.float().log_softmax(-1)  # (B, V)
-    columns = []
-    for choice in choices:
-        total = first[:, choice[0]]
+    firsts = torch.tensor([choice[0] for choice in choices], device=state.device)
+    total = torch.cat([state.logits[rows].float().log_softmax(-1)[:, firsts] for rows in blocks(state.logits)])
+    for place, choice in enumerate(choices):
         if len(choice) > 1:
             logits = state.peek(choice[:-1])  # (B, len - 1, V)
-            rest = torch.tensor(choice[1:], device=logits.device).expand(len(prompts), -1)
-            total = total + logits.float().log_softmax(-1).gather(2, rest[..., None]).squeeze(2).sum(1)
-        columns.append(total)
-    return torch.stack(columns, 1).cpu()
+            rest = torch.tensor(choice[1:], device=logits.device).repeat(len(prompts))
+            total[:, place] += log_probabilities(logits.flatten(0, 1), rest).view(len(prompts), -1).sum(1)
+    return total.cpu()
 
 
 class Speaks(Protocol):
@@ -250,45 +252,6 @@ class State:
             self.positions = positions[:, -1:] + 1
         logits: Tensor = out.logits
         return logits
-
-
-def _choose(logits: Tensor, texts: Sequence[Writing], draws: Tensor) -> list[int]:
-    """The next token of each row: the likeliest at temperature 0, else drawn by inverse transform sampling."""
-    temperature = torch.tensor([text.temperature for text in texts], device=logits.device)
-    greedy = logits.argmax(-1)
-    if not temperature.any():
-        return greedy.tolist()
-    scaled = logits.float() / temperature.clamp(min=1e-6)[:, None]
-    probabilities = _nucleus(scaled.softmax(-1), [text.top_p for text in texts])  # (B, V)
-    cumulative = probabilities.cumsum(-1, dtype=torch.float64)
-    target = draws.to(cumulative.device)[:, None] * cumulative[:, -1:]
-    drawn = torch.searchsorted(cumulative, target, right=True).squeeze(1).clamp(max=logits.shape[-1] - 1)
-    return torch.where(temperature > 0, drawn, greedy).tolist()
-
-
-def _nucleus(probabilities: Tensor, top_p: Sequence[float]) -> Tensor:
-    """Zero all but the fewest tokens that hold `top_p` of each row.
-
-    Holtzman et al., 2020, https://arxiv.org/abs/1904.09751.
-    """
-    if min(top_p) >= 1:
-        return probabilities
-    limit = torch.tensor(top_p, device=probabilities.device)[:, None]
-    most = min(1024, probabilities.shape[-1])  # sorting a whole vocabulary costs more than the model's own step
-    values, order = probabilities.topk(most, -1)
-    kept = torch.zeros_like(probabilities).scatter_(-1, order, _fewest(values, limit))
-    wide = (values.sum(-1) < limit[:, 0]).nonzero()[:, 0]  # rows that need more than so many tokens
-    if len(wide) and most < probabilities.shape[-1]:
-        values, order = probabilities[wide].sort(-1, descending=True)
-        kept[wide] = torch.zeros_like(values).scatter_(-1, order, _fewest(values, limit[wide]))
-    return kept
-
-
-def _fewest(values: Tensor, limit: Tensor) -> Tensor:
-    """Of values that descend, those up to where their sum reaches the limit, (B, 1); the others are 0."""
-    outside = values.cumsum(-1) - values >= limit
-    outside[..., 0] = False  # the likeliest stays, even at a limit of 0
-    return values.masked_fill(outside, 0)
 
 
 def extend(text: Writing, token: int, codec: Codec) -> None:

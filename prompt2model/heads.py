@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPastAndCrossAttentions
 
 from prompt2model.batches import Batch, Codec, Row
-from prompt2model.losses import CHUNK_TOKENS, Ending, cross_entropy, summed
+from prompt2model.losses import CHUNK_TOKENS, Ending, cross_entropy, log_probabilities, summed
 
 
 def ending(model: Any, batch: Batch, layers: Sequence[int] = ()) -> Ending:
@@ -69,7 +69,9 @@ def likelihood_loss(model: Any, batch: Batch) -> Tensor:
 def log_likelihoods(end: Ending, targets: Tensor, vocabulary: int) -> Tensor:
     """log q(target) of each token among the first `vocabulary` tokens, a chunk's logits at a time. -> (N,)"""
     places = [slice(start, start + CHUNK_TOKENS) for start in range(0, max(len(targets), 1), CHUNK_TOKENS)]
-    return torch.cat([-cross_entropy(end.head(end.states[place])[:, :vocabulary], targets[place]) for place in places])
+    return torch.cat(
+        [log_probabilities(end.head(end.states[place])[:, :vocabulary], targets[place]) for place in places]
+    )
 
 
 def counted_logits(model: Any, batch: Batch) -> Tensor:

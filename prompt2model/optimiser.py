@@ -14,6 +14,8 @@ from prompt2model.pieces import Piece, pieces_of, together
 BETAS = (0.9, 0.98)
 """The second moment forgets within about 50 steps, which suits fine-tunings of a few hundred."""
 EPSILON = 1e-8
+NORM_AT_ONCE = 1 << 18
+"""Numbers of which a processor takes the norm at once, in float32."""
 
 
 class MasterAdamW:
@@ -29,6 +31,8 @@ class MasterAdamW:
         self.moments = [(torch.zeros_like(master), torch.zeros_like(master)) for master in self.masters]
         self.sums: dict[int, Tensor] = {}
         """Of gradients in float32, by the places of their parameters, where there have been some to add."""
+        self.spare: dict[int, Tensor] = {}
+        """Memory of the sums before: a processor's system takes longer to clear new memory than the sums take."""
         self.groups = list(together(pieces_of(self.masters)))
 
     def accumulate(self) -> None:
@@ -71,6 +75,7 @@ class MasterAdamW:
 
     def clear(self) -> None:
         """Forget the gradients."""
+        self.spare |= self.sums
         self.sums.clear()
         for parameter in self.parameters:
             parameter.grad = None
@@ -131,8 +136,12 @@ class MasterAdamW:
         if place in self.sums:
             self.sums[place] += parameter.grad
         else:
-            self.sums[place] = parameter.grad.float()
+            self.sums[place] = self._new_sum(place).copy_(parameter.grad)
         parameter.grad = None
+
+    def _new_sum(self, place: int) -> Tensor:
+        found = self.spare.pop(place, None)
+        return torch.empty_like(self.masters[place]) if found is None else found
 
     def _watch_rows(self, place: int, embedding: nn.Embedding, given: tuple[Tensor, ...], read: Tensor) -> Tensor:
         """What was read, as the beginning of a graph of its own."""
@@ -150,7 +159,7 @@ class MasterAdamW:
         parameter = self.parameters[place]
         found = parameter.grad if parameter is self.masters[place] else self.sums.get(place)
         if found is None:
-            found = torch.zeros_like(self.masters[place])
+            found = self._new_sum(place).zero_()
             if parameter is self.masters[place]:
                 parameter.grad = found
             else:
@@ -176,9 +185,12 @@ def _norm(tensors: list[Tensor]) -> Tensor:
     """The norm of all of them together, in float32. -> ()"""
     if not tensors:
         return torch.zeros(())
-    is_exact = all(tensor.dtype == torch.float32 for tensor in tensors)
-    norms = torch._foreach_norm(tensors, dtype=None if is_exact else torch.float32)
-    found: Tensor = torch.linalg.vector_norm(torch.stack(list(norms)))
+    norms = list(torch._foreach_norm([tensor for tensor in tensors if tensor.dtype == torch.float32]))
+    for tensor in tensors:
+        if tensor.dtype != torch.float32:  # converted bit by bit, within the processor's cache
+            parts = (part.float() for part in tensor.reshape(-1).split(NORM_AT_ONCE))
+            norms.append(torch.stack([part.dot(part) for part in parts]).sum().sqrt())
+    found: Tensor = torch.linalg.vector_norm(torch.stack(norms))
     return found
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from prompt2model import progress
 from prompt2model.batches import Row
+from prompt2model.blocks import blocks
 from prompt2model.decoding import Speaks, State, Writing, fill
 from prompt2model.memory import in_batches
 from prompt2model.student import LocalModel
@@ -103,12 +104,14 @@ class _Mixture:
     @property
     def logits(self) -> Tensor:
         """(B, V), V the tokenizer's."""
-        each = [state.logits[:, : self.vocabulary].float() / self.temperature for state in self.states]
+        each = [state.logits[:, : self.vocabulary] for state in self.states]
         if len(each) == 1:
-            return each[0]
-        weights = self.shares.to(each[0].device).log()
-        spoken = torch.stack([logits.log_softmax(-1) for logits in each])  # (2, B, V)
-        return torch.logsumexp(spoken + weights[:, None, None], 0)
+            return each[0] if self.temperature == 1.0 else each[0].float() / self.temperature
+        mixed, weights = torch.empty_like(each[0], dtype=torch.float32), self.shares.log().to(each[0].device)
+        for rows in blocks(mixed):
+            spoken = torch.stack([(logits[rows].float() / self.temperature).log_softmax(-1) for logits in each])
+            torch.logsumexp(spoken + weights[:, None, None], 0, out=mixed[rows])
+        return mixed
 
     @property
     def worth_leaving(self) -> float:

@@ -20,14 +20,14 @@ MODULES = {
 
 FLOORS = (
     # 0: stand on nothing of ours
-    "errors home records cells deadline spelling language vocabulary matching twins charts losses progress"
-    " schemas pace conclusion policy fences prefixes kv_cache attention norms pieces",
+    "errors home records cells deadline spelling language vocabulary matching twins charts progress"
+    " schemas pace conclusion policy fences prefixes kv_cache attention norms pieces blocks",
     # 1: what is said to a teacher, in records
-    "conversation",
+    "conversation losses",
     # 2: one thing each, on records and errors
     "registry teacher prompts store streams shards pairs bootstrap checkpoints hub_cards skills conversion asks"
     " choices metrics exporters stages seeds marks several minhash rewordings ngrams"
-    " book batch_notes replay optimiser",
+    " book batch_notes replay optimiser sampling",
     # 3
     "config weights cache ledger hub questions batches second_reading front_matter keyed outputs tables report"
     " answer_words answer_guesses quoted data_blocks servers accounts method_choice",

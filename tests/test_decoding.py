@@ -19,10 +19,11 @@ from transformers import (
 
 from prompt2model.batches import Codec, Row
 from prompt2model.beams import search
-from prompt2model.decoding import State, Writing, _nucleus, likelihoods, write
+from prompt2model.decoding import State, Writing, likelihoods, write
 from prompt2model.heads import counted_logits
 from prompt2model.prefixes import common_beginnings
 from prompt2model.replay import Replay
+from prompt2model.sampling import next_tokens
 from prompt2model.student import load
 
 PROMPTS = ("the film is good, a text and the answer", "bad", "a text", "the film is bad and the film is good", "user")
@@ -259,20 +260,39 @@ def test_first_tokens_are_distributed_as_the_softmax_says(models, temperature, t
     assert all(f == 0 for f, e in zip(found, expected, strict=True) if e == 0)
 
 
-@pytest.mark.parametrize("size", [10, 5000])
-def test_the_nucleus_is_the_fewest_likeliest_tokens_that_hold_top_p(size):
+def likelier(probabilities: torch.Tensor, limit: float) -> torch.Tensor:
+    """Which tokens are in the nucleus, by its definition."""
+    held = [float(probabilities[probabilities > one].double().sum()) for one in probabilities]
+    return torch.tensor([one < limit or one == 0.0 for one in held])
+
+
+@pytest.mark.parametrize("size", [10, 300])
+def test_draws_are_from_the_fewest_likeliest_tokens_that_hold_top_p_and_from_each_by_its_share(size):
     torch.manual_seed(size)
-    probabilities = (torch.randn(6, size) * 2).softmax(-1)
-    limits = [0.1, 0.5, 0.9, 0.99, 0.0, 1.0]
-    kept = _nucleus(probabilities, limits)
-    for row, limit in enumerate(limits):
-        order = sorted(range(size), key=lambda i: -float(probabilities[row, i]))
-        sums = torch.tensor([0.0, *probabilities[row, order].cumsum(0)[:-1].tolist()])
-        count = max(1, int((sums < limit).sum()))
-        expected = torch.zeros(size)
-        expected[order[:count]] = probabilities[row, order[:count]]
-        assert torch.equal(kept[row], expected) or limit == 1.0
-    torch.testing.assert_close(kept[5].sum(), torch.tensor(1.0))
+    probabilities = (torch.randn(size) * 2).softmax(-1)
+    draws = torch.linspace(0, 1, 20_001, dtype=torch.float64)[:-1].tolist()
+    logits = probabilities.log().expand(len(draws), -1)
+    for limit in (0.0, 0.1, 0.5, 0.9, 0.99, 1.0):
+        kept = likelier(probabilities, limit)
+        found = next_tokens(logits, [1.0] * len(draws), [limit] * len(draws), draws)
+        shares = torch.bincount(torch.tensor(found), minlength=size) / len(draws)
+        assert not shares[~kept].any()
+        expected = probabilities * kept / probabilities[kept].sum()
+        assert (shares - expected).abs().max() < 0.005
+        assert (shares - expected).abs().sum() / 2 < 0.02
+
+
+@pytest.mark.parametrize("number", [0.0, 1.0 - 2**-53])
+def test_the_ends_of_the_uniform_numbers_draw_tokens_that_can_be(number):
+    logits = torch.tensor([[-torch.inf, 2.0, -torch.inf, 1.0, -torch.inf]])
+    for limit in (1.0, 0.9, 0.5):
+        assert next_tokens(logits, [1.0], [limit], [number])[0] in (1, 3)
+
+
+def test_tokens_that_are_alike_are_in_the_nucleus_together():
+    draws = [0.1, 0.4, 0.6, 0.9]
+    found = next_tokens(torch.zeros(4, 4), [1.0] * 4, [0.3] * 4, draws)
+    assert sorted(found) == [0, 1, 2, 3]
 
 
 # Likelihoods
