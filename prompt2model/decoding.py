@@ -18,8 +18,8 @@ from transformers import DynamicCache, EncoderDecoderCache
 from prompt2model.batches import Codec, pad
 from prompt2model.blocks import blocks
 from prompt2model.kv_cache import growing_cache, remembers_all
-from prompt2model.prefixes import common_beginnings
 from prompt2model.losses import log_probabilities
+from prompt2model.prefixes import common_beginnings
 from prompt2model.replay import WORTH_RECORDING, Replay, can_replay, recorded
 from prompt2model.sampling import next_tokens
 
