@@ -185,10 +185,11 @@ def _norm(tensors: list[Tensor]) -> Tensor:
     """The norm of all of them together, in float32. -> ()"""
     if not tensors:
         return torch.zeros(())
-    norms = list(torch._foreach_norm([tensor for tensor in tensors if tensor.dtype == torch.float32]))
+    exact = [tensor for tensor in tensors if tensor.dtype == torch.float32]
+    norms = list(torch._foreach_norm(exact)) if exact else []
     for tensor in tensors:
-        if tensor.dtype != torch.float32:  # converted bit by bit, within the processor's cache
-            parts = (part.float() for part in tensor.reshape(-1).split(NORM_AT_ONCE))
+        if tensor.dtype != torch.float32:  # converted part by part, within a processor's cache
+            parts = (part.float() for part in torch.split(tensor.reshape(-1), NORM_AT_ONCE))
             norms.append(torch.stack([part.dot(part) for part in parts]).sum().sqrt())
     found: Tensor = torch.linalg.vector_norm(torch.stack(norms))
     return found

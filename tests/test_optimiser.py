@@ -93,6 +93,27 @@ def test_gradients_are_clipped_and_the_norm_is_that_before():
     assert optimiser.moments[0][0].norm() == pytest.approx(1 - BETAS[0])
 
 
+@pytest.mark.parametrize("parts", [1, 7, 1 << 18])
+def test_the_norm_of_bfloat16_gradients_is_taken_in_float32(parts, monkeypatch):
+    monkeypatch.setattr("prompt2model.optimiser.NORM_AT_ONCE", parts)
+    for dtypes in ((torch.bfloat16, torch.bfloat16), (torch.bfloat16, torch.float32)):
+        found = [p.detach().to(dtype).requires_grad_() for p, dtype in zip(parameters(), dtypes, strict=True)]
+        for parameter in found:
+            parameter.grad = (100 * torch.randn_like(parameter)).t().contiguous().t()
+        expected = torch.cat([p.grad.double().flatten() for p in found]).norm()
+        assert MasterAdamW(found).step(0.0) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_sums_of_gradients_begin_anew_with_every_step():
+    weight = torch.zeros(2, dtype=torch.bfloat16, requires_grad=True)
+    optimiser = MasterAdamW([weight])
+    for gradient in (3.0, 4.0):
+        for _ in range(2):
+            weight.grad = torch.tensor([gradient, 0.0], dtype=torch.bfloat16)
+            optimiser.accumulate()
+        assert optimiser.step(0.0) == 2 * gradient
+
+
 @pytest.mark.parametrize("gradient", [float("nan"), float("inf")])
 def test_gradients_that_are_not_finite_change_nothing(gradient):
     weight = torch.ones(2, requires_grad=True)
