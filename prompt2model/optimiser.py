@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from prompt2model.pieces import Piece, pieces_of, together
+from prompt2model.rounding import round_into
 
 BETAS = (0.9, 0.98)
 """The second moment forgets within about 50 steps, which suits fine-tunings of a few hundred."""
@@ -21,8 +22,9 @@ NORM_AT_ONCE = 1 << 18
 class MasterAdamW:
     """AdamW (Loshchilov & Hutter, 2019, https://arxiv.org/abs/1711.05101) that keeps a float32 copy of other weights.
 
-    An update is often smaller than the spacing of bfloat16 numbers, which would round it away. float32 weights are
-    their own masters. `step` after a backward pass; before a further one that belongs to the same step, `accumulate`.
+    An update is often smaller than the spacing of bfloat16 numbers, which would round it away; how the masters become
+    weights again is told in `rounding`. float32 weights are their own masters. `step` after a backward pass; before a
+    further one that belongs to the same step, `accumulate`.
     """
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
@@ -69,7 +71,9 @@ class MasterAdamW:
         if norm.isfinite():
             scale = float((max_norm / (norm + 1e-6)).clamp(max=1.0))  # as torch's clip_grad_norm_ has it
             for pieces in self.groups:
-                self._update(pieces, gradients, scale, learning_rate)
+                if learned := [piece for piece in pieces if piece.place in gradients]:
+                    self._update(learned, gradients, scale, learning_rate)
+                    self._round(pieces)
         self.clear()
         return float(norm)
 
@@ -90,20 +94,17 @@ class MasterAdamW:
     @torch.no_grad()
     def restore(self, state: dict[str, Tensor]) -> None:
         """Take up a checkpoint's masters and moments."""
-        for place, (parameter, master) in enumerate(zip(self.parameters, self.masters, strict=True)):
+        for place, master in enumerate(self.masters):
             for name, tensor in zip(("master", "exp_avg", "exp_avg_sq"), (master, *self.moments[place]), strict=True):
                 tensor.copy_(state[f"{place}.{name}"])
-            parameter.copy_(master)
         for pieces in self.groups:
+            self._round(pieces)
             for piece in pieces:
                 piece.steps.copy_(state[f"{piece.place}.step"])
 
     @torch.no_grad()
     def _update(self, pieces: Sequence[Piece], gradients: Mapping[int, Tensor], scale: float, rate: float) -> None:
-        """Scale the pieces' gradients, take the step, and round the masters into the model's own weights."""
-        pieces = [piece for piece in pieces if piece.place in gradients]
-        if not pieces:
-            return
+        """Scale the pieces' gradients and take the step."""
         scaled = _in_float32([piece.of(gradients[piece.place]) for piece in pieces])
         if scale < 1:
             torch._foreach_mul_(scaled, scale)
@@ -125,8 +126,14 @@ class MasterAdamW:
             eps=EPSILON,
             maximize=False,
         )
-        own = [piece.of(self.parameters[piece.place]) for piece in pieces]
-        _copy([pair for pair in zip(own, masters, strict=True) if pair[0].dtype != torch.float32])
+
+    @torch.no_grad()
+    def _round(self, pieces: Sequence[Piece]) -> None:
+        """The masters of these pieces, which are next to one another, into the model's own weights."""
+        rounded = [piece for piece in pieces if self.parameters[piece.place] is not self.masters[piece.place]]
+        if rounded:
+            own, masters = ([piece.of(of[piece.place]) for piece in rounded] for of in (self.parameters, self.masters))
+            round_into(own, masters, rounded[0].first)
 
     @torch.no_grad()
     def _accumulate(self, place: int) -> None:
@@ -170,15 +177,11 @@ class MasterAdamW:
 def _in_float32(tensors: Sequence[Tensor]) -> list[Tensor]:
     """The tensors themselves where they are in float32, else all of them copied, at once."""
     found = [one if one.dtype == torch.float32 else torch.empty_like(one, dtype=torch.float32) for one in tensors]
-    _copy([pair for pair in zip(found, tensors, strict=True) if pair[0] is not pair[1]])
-    return found
-
-
-def _copy(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
-    """Copy into the first of each pair the second, by few kernels on a GPU."""
+    pairs = [pair for pair in zip(found, tensors, strict=True) if pair[0] is not pair[1]]
     if pairs:
         into, source = map(list, zip(*pairs, strict=True))
-        torch._foreach_copy_(into, source)
+        torch._foreach_copy_(into, source)  # by few kernels on a GPU
+    return found
 
 
 def _norm(tensors: list[Tensor]) -> Tensor:

@@ -1,6 +1,5 @@
 """Parameters in pieces: what of them an optimiser updates at once."""
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +9,8 @@ from torch import Tensor
 MOST_AT_ONCE = 1 << 21
 """Weights that a processor updates at once: their gradients, moments and masters stay in its cache from the first
 operation to the last, where those of a whole model go through memory each time."""
+MOST_ELSEWHERE = 1 << 26
+"""Weights that a GPU updates at once: it makes a float32 copy of them."""
 
 
 class Piece(NamedTuple):
@@ -19,6 +20,8 @@ class Piece(NamedTuple):
     start: int
     stop: int
     weights: int
+    first: int
+    """The place of its first weight among those of all parameters."""
     steps: Tensor
     """How many it has taken, ()."""
 
@@ -30,13 +33,16 @@ class Piece(NamedTuple):
 
 def pieces_of(masters: Sequence[Tensor]) -> Iterator[Piece]:
     """All rows of all parameters, large ones in several pieces."""
+    first = 0
     for place, master in enumerate(masters):
         rows = len(master) if master.ndim else 1
         a_row = max(1, master.numel() // max(1, rows))
         at_once = max(1, _most_at_once(master) // a_row) if master.is_contiguous() else rows
         for start in range(0, rows, at_once):
             stop = min(start + at_once, rows)
-            yield Piece(place, start, stop, a_row * (stop - start), torch.zeros((), device=master.device))
+            weights = a_row * (stop - start)
+            yield Piece(place, start, stop, weights, first, torch.zeros((), device=master.device))
+            first += weights
 
 
 def together(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
@@ -53,4 +59,4 @@ def together(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
 
 
 def _most_at_once(tensor: Tensor) -> int:
-    return MOST_AT_ONCE if tensor.device.type == "cpu" else sys.maxsize
+    return MOST_AT_ONCE if tensor.device.type == "cpu" else MOST_ELSEWHERE

@@ -32,6 +32,7 @@ from prompt2model.errors import RunError, WeightsError
 from prompt2model.memory import answered_at_once, in_batches
 from prompt2model.norms import use_fused_norms
 from prompt2model.records import Architecture
+from prompt2model.rounding import round_into
 
 log = logging.getLogger(__name__)
 
@@ -262,9 +263,23 @@ def twin(model: Any) -> Any:
     return deepcopy(model, {id(weight): weight for weight in model.parameters() if not weight.requires_grad})
 
 
+@torch.no_grad()
 def merge(model: Any) -> Any:
-    """The model with its adapters, if it has any, added into its weights."""
-    return model if isinstance(model, PreTrainedModel) else model.merge_and_unload()
+    """The model with its adapters, if it has any, added into its weights, in float32 and then rounded.
+
+    What adapters add is often less than bfloat16 can show.
+    """
+    if isinstance(model, PreTrainedModel):
+        return model
+    for layer in model.modules():
+        if hasattr(layer, "get_delta_weight"):
+            weight = layer.get_base_layer().weight.data
+            exact = weight.float() + layer.get_delta_weight(model.active_adapter).float()
+            if weight.dtype == torch.bfloat16:
+                round_into([weight], [exact])
+            else:
+                weight.copy_(exact)
+    return model.unload()
 
 
 def save(model: Any, codec: Codec, folder: Path, most_tokens: int | None = None) -> None:

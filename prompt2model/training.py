@@ -215,9 +215,8 @@ class Loop:
         return f", best {best['metric']} {best['score']:.3f}"
 
     def _trained(self) -> dict[str, Tensor]:
-        """The weights that training changes, by name, in float32 where there is a master."""
-        names = [name for name, parameter in self.model.named_parameters() if parameter.requires_grad]
-        return {name: master.detach() for name, master in zip(names, self.optimiser.masters, strict=True)}
+        """The weights that training changes, by name, as they were judged."""
+        return {name: weight.detach() for name, weight in self.model.named_parameters() if weight.requires_grad}
 
     def _save(self, supply: Supply) -> None:
         if self.accelerator.is_main_process:

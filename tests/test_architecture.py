@@ -21,7 +21,7 @@ MODULES = {
 FLOORS = (
     # 0: stand on nothing of ours
     "errors home records cells deadline spelling language vocabulary matching twins charts progress"
-    " schemas pace conclusion policy fences prefixes kv_cache attention norms pieces blocks",
+    " schemas pace conclusion policy fences prefixes kv_cache attention norms pieces blocks rounding",
     # 1: what is said to a teacher, in records
     "conversation losses",
     # 2: one thing each, on records and errors

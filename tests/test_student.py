@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny import save_decoder
+from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
@@ -363,6 +364,21 @@ def test_adapters_train_little_and_merge_into_the_same_outputs(loaded, tmp_path)
     again, _ = load(tmp_path, precision="float32")
     torch.testing.assert_close(counted_logits(again, batch).detach(), learned, rtol=1e-4, atol=1e-4)
     assert not any("lora" in name for name in load_file(tmp_path / "model.safetensors"))
+
+
+def test_adapters_of_a_bfloat16_model_are_not_rounded_away():
+    torch.manual_seed(0)
+    layer = nn.Linear(256, 256, bias=False, dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_config(HEADS["llama"]).to(torch.bfloat16)
+    model.added = layer
+    before = layer.weight.detach().double()
+    adapted = adapt(model, 2)
+    (wrapped,) = (module for name, module in adapted.named_modules() if name.endswith("model.added"))
+    nn.init.constant_(wrapped.lora_A["default"].weight, 0.01)
+    nn.init.constant_(wrapped.lora_B["default"].weight, 0.0005)  # 2 · 2 · 0.01 · 0.0005 = 2e-5 for each weight
+    merged = merge(adapted).added.weight.detach().double() - before
+    assert float(merged.mean()) == pytest.approx(2e-5, rel=0.1)
+    assert float((merged == 0).double().mean()) > 0.5
 
 
 def test_adapters_fit_gpt2s_own_kind_of_layer():
