@@ -1,7 +1,7 @@
 """Tables with a column for each token of a vocabulary, some rows at a time.
 
 What a processor computes of a few rows stays in its cache. For a whole table the system has to find and clear fresh
-memory at every operation, which takes up to ten times as long as the arithmetic (LOG.md, 2026-11-27).
+memory at every operation, which can take ten times as long as the arithmetic (LOG.md, 2026-11-27).
 """
 
 from torch import Tensor

@@ -66,8 +66,8 @@ def fill(state: "Speaks", codec: Codec, texts: Sequence[Writing]) -> None:
     live = list(texts)
     draws = np.stack([np.pad(text.draws(), (0, max(t.max_tokens for t in texts) - text.max_tokens)) for text in texts])
     for step in range(draws.shape[1]):
-        how = [text.temperature for text in live], [text.top_p for text in live]
-        chosen = next_tokens(state.logits, *how, draws[:, step].tolist())
+        temperatures, top_p = [text.temperature for text in live], [text.top_p for text in live]
+        chosen = next_tokens(state.logits, temperatures, top_p, draws[:, step].tolist())
         for text, token in zip(live, chosen, strict=True):
             if text.is_going:
                 extend(text, token, codec)

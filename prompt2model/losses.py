@@ -1,7 +1,7 @@
 """Losses as pure functions on tensors. Everything is computed in float32, whatever the logits come in.
 
 A divergence compares a student's and a teacher's logits token by token, (N, V) each, and gives (N,) in nats. `summed`
-is the one place that chunks over tokens and sums, for all of them.
+is the one place that sums over tokens, a chunk of them at a time, for all of them.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,8 @@ from torch.nn import functional
 from prompt2model.blocks import blocks
 
 CHUNK_TOKENS = 1024
-"""Tokens whose logits exist at the same time: in bfloat16 those of a vocabulary of 49,152 take 100 MB."""
+"""Tokens whose logits exist at the same time: in bfloat16 those of a vocabulary of 49,152 take 100 MB, their gradient
+as much, and on a GPU each float32 copy twice that."""
 RULED_OUT = -1e30
 """The log-probability of what cannot be, in float32: 0 · ∞ would be no number."""
 
@@ -122,17 +123,26 @@ def weighted_sum(per_token: Tensor, weights: Tensor) -> Tensor:
 
 
 def summed(
-    loss: Callable[[Tensor, slice], Tensor], end: Ending, weights: Tensor, chunk_tokens: int = CHUNK_TOKENS
+    loss: Callable[..., Tensor],
+    end: Ending,
+    weights: Tensor,
+    *,
+    teacher: Ending | None = None,
+    chunk_tokens: int = CHUNK_TOKENS,
 ) -> Tensor:
     """Σ_n weights_n · loss_n, without all logits in memory at the same time. -> ()
 
-    `loss(logits, place)` gives the losses (n,) of the tokens at `place`, a slice of the N. It must depend on the
-    student through these logits alone: their gradient is taken chunk by chunk in the forward pass, when a chunk's
-    logits exist anyway, so that nothing is computed twice.
+    `loss(logits, place)` gives the losses (n,) of some tokens, those at `place`, a slice of the N; beside a teacher it
+    is `loss(logits, place, wanted)`, with the teacher's logits (n, V') of these tokens, through which no gradient goes.
+    It must depend on the student through its logits alone: their gradient is taken in the forward pass, when they exist
+    anyway, so that nothing is computed twice.
     """
 
     def of_chunk(states: Tensor, place: slice) -> Tensor:
-        found: Tensor = _InBlocks.apply(loss, weights, place.start, end.head(states))  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            beside = () if teacher is None else (teacher.head(teacher.states[place]),)
+        logits = end.head(states)
+        found: Tensor = _InBlocks.apply(loss, weights, place.start, logits, *beside)  # type: ignore[no-untyped-call]
         return found
 
     places = [slice(start, start + chunk_tokens) for start in range(0, max(len(weights), 1), chunk_tokens)]
@@ -147,23 +157,28 @@ class _InBlocks(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, loss: Callable[[Tensor, slice], Tensor], weights: Tensor, start: int, logits: Tensor
+        ctx: Any, loss: Callable[..., Tensor], weights: Tensor, start: int, logits: Tensor, *beside: Tensor
     ) -> Tensor:
-        is_learned = ctx.needs_input_grad[3]
-        ctx.gradient = torch.empty_like(logits) if is_learned else None
+        is_learned, several = ctx.needs_input_grad[3], blocks(logits)
         total = logits.new_zeros((), dtype=torch.float32)
-        for rows in blocks(logits):
+        ctx.gradient = torch.empty_like(logits) if is_learned and len(several) != 1 else None
+        for rows in several:
             part, place = logits[rows].detach().requires_grad_(is_learned), slice(start + rows.start, start + rows.stop)
             with torch.set_grad_enabled(is_learned):
-                value = weighted_sum(loss(part, place), weights[place])
+                value = weighted_sum(loss(part, place, *(table[rows] for table in beside)), weights[place])
             if is_learned:
-                ctx.gradient[rows] = torch.autograd.grad(value, part)[0]
+                (gradient,) = torch.autograd.grad(value, part)
+                if ctx.gradient is None:
+                    ctx.gradient = gradient
+                else:
+                    ctx.gradient[rows] = gradient
             total += value.detach()
         return total
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-        return None, None, None, ctx.gradient.mul_(gradient)
+        of_logits, ctx.gradient = ctx.gradient, None  # there is no second time, and memory is short
+        return None, None, None, of_logits.mul_(gradient), *[None] * (len(ctx.needs_input_grad) - 4)
 
 
 class _Chunked(torch.autograd.Function):

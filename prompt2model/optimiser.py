@@ -35,7 +35,9 @@ class MasterAdamW:
         """Of gradients in float32, by the places of their parameters, where there have been some to add."""
         self.spare: dict[int, Tensor] = {}
         """Memory of the sums before: a processor's system takes longer to clear new memory than the sums take."""
-        self.groups = list(together(pieces_of(self.masters)))
+        exact = {place: master for place, master in enumerate(self.masters) if master is self.parameters[place]}
+        rounded = {place: master for place, master in enumerate(self.masters) if place not in exact}
+        self.groups = [*together(pieces_of(rounded)), *together(pieces_of(exact))]
 
     def accumulate(self) -> None:
         """Add the gradients of the last backward pass to sums in float32."""
@@ -79,7 +81,7 @@ class MasterAdamW:
 
     def clear(self) -> None:
         """Forget the gradients."""
-        self.spare |= self.sums
+        self.spare |= {place: found for place, found in self.sums.items() if not found.is_cuda}
         self.sums.clear()
         for parameter in self.parameters:
             parameter.grad = None
@@ -129,11 +131,10 @@ class MasterAdamW:
 
     @torch.no_grad()
     def _round(self, pieces: Sequence[Piece]) -> None:
-        """The masters of these pieces, which are next to one another, into the model's own weights."""
-        rounded = [piece for piece in pieces if self.parameters[piece.place] is not self.masters[piece.place]]
-        if rounded:
-            own, masters = ([piece.of(of[piece.place]) for piece in rounded] for of in (self.parameters, self.masters))
-            round_into(own, masters, rounded[0].first)
+        """The masters of these pieces into the model's own weights, where those are others."""
+        own, masters = ([piece.of(of[piece.place]) for piece in pieces] for of in (self.parameters, self.masters))
+        if own[0].dtype != torch.float32:
+            round_into(own, masters, pieces[0].first)
 
     @torch.no_grad()
     def _accumulate(self, place: int) -> None:

@@ -1,6 +1,6 @@
 """Parameters in pieces: what of them an optimiser updates at once."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +10,7 @@ MOST_AT_ONCE = 1 << 21
 """Weights that a processor updates at once: their gradients, moments and masters stay in its cache from the first
 operation to the last, where those of a whole model go through memory each time."""
 MOST_ELSEWHERE = 1 << 26
-"""Weights that a GPU updates at once: it makes a float32 copy of them."""
+"""Weights that a GPU updates at once: rounding makes a float32 copy of them."""
 
 
 class Piece(NamedTuple):
@@ -21,7 +21,7 @@ class Piece(NamedTuple):
     stop: int
     weights: int
     first: int
-    """The place of its first weight among those of all parameters."""
+    """The place of its first weight among those of all these parameters."""
     steps: Tensor
     """How many it has taken, ()."""
 
@@ -31,13 +31,13 @@ class Piece(NamedTuple):
         return part
 
 
-def pieces_of(masters: Sequence[Tensor]) -> Iterator[Piece]:
-    """All rows of all parameters, large ones in several pieces."""
+def pieces_of(masters: Mapping[int, Tensor]) -> Iterator[Piece]:
+    """All rows of the parameters, by their places, large ones in several pieces."""
     first = 0
-    for place, master in enumerate(masters):
+    for place, master in masters.items():
         rows = len(master) if master.ndim else 1
-        a_row = max(1, master.numel() // max(1, rows))
-        at_once = max(1, _most_at_once(master) // a_row) if master.is_contiguous() else rows
+        a_row = master.numel() // max(1, rows)
+        at_once = max(1, _most_at_once(master) // max(1, a_row)) if master.is_contiguous() else rows
         for start in range(0, rows, at_once):
             stop = min(start + at_once, rows)
             weights = a_row * (stop - start)

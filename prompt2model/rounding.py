@@ -2,10 +2,10 @@
 
 Near 0.05 bfloat16 numbers are 0.0002 apart. Of a fine-tuning at small rates most changes are less than half of that,
 and rounding to the nearest number undoes them: after thirty steps at 2e-5 the validation loss was 0.265 instead of the
-0.057 of float32 (LOG.md, 2026-11-27). Here a weight that lies between two numbers takes the further one if its fraction
-is above a threshold of its place, from a fixed random pattern, so that of many weights as large a share moves as they
-have moved on average: stochastic rounding (Gupta et al., 2015, https://arxiv.org/abs/1502.02551), in which nothing is
-random from step to step.
+0.057 of float32 (LOG.md, 2026-11-27). Here a weight that lies between two numbers takes the one further from 0 if its
+fraction reaches a threshold of its place, from a fixed random pattern, so that of many weights as large a share moves
+as they have moved on average: stochastic rounding (Gupta et al., 2015, https://arxiv.org/abs/1502.02551), in which
+nothing is random from step to step.
 """
 
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ from functools import cache
 import torch
 from torch import Tensor
 
-PATTERN = 1 << 18
-"""Thresholds before they come again: in the cache of a processor's core."""
+PATTERN = 262_147
+"""Thresholds before they come again: in the cache of a processor's core. Prime, so that rows do not repeat them."""
 LOST_BITS = 16
 """Of a float32 number, whose upper half is a bfloat16 number."""
 
 
 @torch.no_grad()
 def round_into(rounded: Sequence[Tensor], exact: Sequence[Tensor], first: int = 0) -> None:
-    """Write into each of the bfloat16 tensors the float32 one of its shape. What bfloat16 has stays exact.
+    """Write into each of the bfloat16 tensors the finite float32 one of its shape. What bfloat16 has stays exact.
 
     `first` is the place of the first weight among all: together or apart, weights are rounded alike.
     """

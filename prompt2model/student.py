@@ -271,12 +271,14 @@ def merge(model: Any) -> Any:
     """
     if isinstance(model, PreTrainedModel):
         return model
+    first = 0
     for layer in model.modules():
         if hasattr(layer, "get_delta_weight"):
             weight = layer.get_base_layer().weight.data
             exact = weight.float() + layer.get_delta_weight(model.active_adapter).float()
             if weight.dtype == torch.bfloat16:
-                round_into([weight], [exact])
+                round_into([weight], [exact], first)
+                first += weight.numel()
             else:
                 weight.copy_(exact)
     return model.unload()

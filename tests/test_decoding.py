@@ -260,7 +260,7 @@ def test_first_tokens_are_distributed_as_the_softmax_says(models, temperature, t
     assert all(f == 0 for f, e in zip(found, expected, strict=True) if e == 0)
 
 
-def likelier(probabilities: torch.Tensor, limit: float) -> torch.Tensor:
+def nucleus(probabilities: torch.Tensor, limit: float) -> torch.Tensor:
     """Which tokens are in the nucleus, by its definition."""
     held = [float(probabilities[probabilities > one].double().sum()) for one in probabilities]
     return torch.tensor([one < limit or one == 0.0 for one in held])
@@ -273,7 +273,7 @@ def test_draws_are_from_the_fewest_likeliest_tokens_that_hold_top_p_and_from_eac
     draws = torch.linspace(0, 1, 20_001, dtype=torch.float64)[:-1].tolist()
     logits = probabilities.log().expand(len(draws), -1)
     for limit in (0.0, 0.1, 0.5, 0.9, 0.99, 1.0):
-        kept = likelier(probabilities, limit)
+        kept = nucleus(probabilities, limit)
         found = next_tokens(logits, [1.0] * len(draws), [limit] * len(draws), draws)
         shares = torch.bincount(torch.tensor(found), minlength=size) / len(draws)
         assert not shares[~kept].any()
@@ -287,6 +287,15 @@ def test_the_ends_of_the_uniform_numbers_draw_tokens_that_can_be(number):
     logits = torch.tensor([[-torch.inf, 2.0, -torch.inf, 1.0, -torch.inf]])
     for limit in (1.0, 0.9, 0.5):
         assert next_tokens(logits, [1.0], [limit], [number])[0] in (1, 3)
+
+
+@pytest.mark.parametrize("limit", [1.0, 0.9])
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), float("-inf")])
+def test_logits_that_are_no_numbers_give_some_token_and_disturb_no_other_row(limit, broken):
+    logits = torch.tensor([[0.0, 9.0, 0.0, 0.0], [broken] * 4, [0.0, 0.0, 0.0, 9.0]])
+    found = next_tokens(logits, [1.0] * 3, [limit] * 3, [0.5] * 3)
+    assert (found[0], found[2]) == (1, 3)
+    assert 0 <= found[1] < 4
 
 
 def test_tokens_that_are_alike_are_in_the_nucleus_together():

@@ -11,6 +11,13 @@ from prompt2model.methods import seqkd
 from prompt2model.records import TaskSpec
 from prompt2model.student import load
 
+
+@pytest.fixture(autouse=True, params=[100, 1 << 19])
+def at_once(request, monkeypatch):
+    """Whether tables over the vocabulary are taken together or a few rows at a time, the figures are the same."""
+    monkeypatch.setattr("prompt2model.blocks.AT_ONCE", request.param)
+
+
 PROMPTS = ("the film is good and the answer", "bad", "a text", "positive and negative")
 ANSWERS = ("positive", "the film is bad", "x", "a text and the answer")
 

@@ -381,10 +381,21 @@ def test_adapters_of_a_bfloat16_model_are_not_rounded_away():
     assert float((merged == 0).double().mean()) > 0.5
 
 
-def test_adapters_fit_gpt2s_own_kind_of_layer():
-    adapted = adapt(AutoModelForCausalLM.from_config(HEADS["gpt2"]), 2)
-    assert sum(p.numel() for p in adapted.parameters() if p.requires_grad) > 0
-    assert merge(adapted).num_parameters() == AutoModelForCausalLM.from_config(HEADS["gpt2"]).num_parameters()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_adapters_fit_gpt2s_own_kind_of_layer(dtype):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(HEADS["gpt2"]).to(dtype).eval()
+    size, ids = model.num_parameters(), torch.tensor([[5, 6, 7, 8]])
+    adapted = adapt(model, 2).eval()
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            nn.init.normal_(parameter, std=0.3)
+    with torch.no_grad():
+        learned = adapted(ids).logits
+        merged = merge(adapted)
+        close = {"rtol": 1e-4, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 0.1, "atol": 0.05}
+        torch.testing.assert_close(merged(ids).logits, learned, **close)
+    assert merged.num_parameters() == size
 
 
 @pytest.mark.parametrize("lora_rank", [0, 4])

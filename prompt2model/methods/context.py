@@ -15,13 +15,12 @@ would not.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from random import Random
 from typing import Any, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor
 
@@ -170,25 +169,18 @@ def rows(examples: Sequence[Example], course: Course) -> list[Lesson]:
 
 def loss(model: Any, batch: Batch, course: Course) -> Tensor:
     """−log q(y) or KL(p(· | context, x) ‖ q(· | x)), summed over the tokens, in nats."""
-    return summed(_of_tokens(batch, course), ending(model, batch), batch.weights)
+    targets, common, signals = course.options.targets, common_vocabulary(course), batch.signals
+    is_hard = targets == "hard" or bool(course.task.labels)
 
+    def of_tokens(logits: Tensor, place: slice, *wanted: Tensor) -> Tensor:
+        if is_hard:
+            return cross_entropy(logits, batch.targets[place])
+        if targets == "soft":
+            return sampled_forward_kl(logits[:, :common], signals["ids"][place], signals["log_p"][place])
+        return forward_kl(logits[:, :common], wanted[0][:, :common])
 
-def _of_tokens(batch: Batch, course: Course) -> Callable[[Tensor, slice], Tensor]:
-    """The losses of the tokens at a place, as the targets want them."""
-    targets, common = course.options.targets, common_vocabulary(course)
-    if targets == "hard" or course.task.labels:
-        return lambda logits, place: cross_entropy(logits, batch.targets[place])
-    if targets == "soft":
-        ids, log_p = batch.signals["ids"], batch.signals["log_p"]
-        return lambda logits, place: sampled_forward_kl(logits[:, :common], ids[place], log_p[place])
-    teacher = teacher_ending(batch, course)
-
-    def full(logits: Tensor, place: slice) -> Tensor:
-        with torch.no_grad():
-            wanted = teacher.head(teacher.states[place])[:, :common]
-        return forward_kl(logits[:, :common], wanted)
-
-    return full
+    teacher = None if is_hard or targets == "soft" else teacher_ending(batch, course)
+    return summed(of_tokens, ending(model, batch), batch.weights, teacher=teacher)
 
 
 def _asked(example: Example, course: Course) -> tuple[Message, ...]:

@@ -76,13 +76,12 @@ def loss(model: Any, batch: Batch, course: Course) -> Tensor:
     student = ending(model, batch, [own for own, _ in pairs])
     teacher = teacher_ending(batch, course, [other for _, other in pairs])
 
-    def of_tokens(logits: Tensor, place: slice) -> Tensor:
-        with torch.no_grad():
-            wanted = teacher.head(teacher.states[place])[:, :common]
+    def of_tokens(logits: Tensor, place: slice, wanted: Tensor) -> Tensor:
         answer = cross_entropy(logits, batch.targets[place])
-        return options.label * answer + options.soft * forward_kl(logits[:, :common], wanted, options.temperature)
+        soft = forward_kl(logits[:, :common], wanted[:, :common], options.temperature)
+        return options.label * answer + options.soft * soft
 
-    total = summed(of_tokens, student, batch.weights)
+    total = summed(of_tokens, student, batch.weights, teacher=teacher)
     return total + options.hidden * weighted_sum(_distance(model, student, teacher, options), batch.weights)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
@@ -75,9 +74,7 @@ def loss(model: Any, batch: Batch, course: Course) -> Tensor:
     student, teacher = ending(model, batch), teacher_ending(batch, course)
     common = common_vocabulary(course)
 
-    def of_tokens(logits: Tensor, place: slice) -> Tensor:
-        with torch.no_grad():
-            wanted = teacher.head(teacher.states[place])[:, :common]
-        return jensen_shannon(logits[:, :common], wanted, options.beta, options.temperature)
+    def of_tokens(logits: Tensor, _: slice, wanted: Tensor) -> Tensor:
+        return jensen_shannon(logits[:, :common], wanted[:, :common], options.beta, options.temperature)
 
-    return summed(of_tokens, student, batch.weights)
+    return summed(of_tokens, student, batch.weights, teacher=teacher)

@@ -192,12 +192,10 @@ def _of_answers(student: Ending, batch: Batch, course: Course, where: Tensor | s
     is_given, common, targets = "importance" not in known, common_vocabulary(course), batch.targets[where]
     teacher = _teacher(batch, course, known, where) if is_given or options.single_step else None
 
-    def of_tokens(logits: Tensor, place: slice) -> Tensor:
+    def of_tokens(logits: Tensor, place: slice, *wanted: Tensor) -> Tensor:
         q, losses = logits[:, :common], torch.zeros(len(logits), device=logits.device)
-        if teacher is not None:
-            with torch.no_grad():
-                p = teacher.head(teacher.states[place])[:, :common]
-            losses = divergence(q, p)
+        if wanted:
+            losses = divergence(q, wanted[0][:, :common])
         if is_given:
             return losses
         if options.long_term:
@@ -205,7 +203,7 @@ def _of_answers(student: Ending, batch: Batch, course: Course, where: Tensor | s
             losses = losses + clipped(log_q, known["log_q"][place], known["advantage"][place], options.clip)
         return known["importance"][place] * losses
 
-    return summed(of_tokens, student, batch.weights[where])
+    return summed(of_tokens, student, batch.weights[where], teacher=teacher)
 
 
 def _teacher(batch: Batch, course: Course, known: Mapping[str, Tensor], where: Tensor | slice) -> Ending:

@@ -7,10 +7,9 @@ tokenizer tells the likeliest tokens of its own answers, which the student then 
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
@@ -100,30 +99,22 @@ def loss(model: Any, batch: Batch, course: Course) -> Tensor:
     """mixing · (−log q(y)) + (1 − mixing) · T² KL(p ‖ q), summed over the tokens, in nats."""
     options: Options = course.options
     common = common_vocabulary(course)
-    student, divergence = ending(model, batch), _divergence(batch, course, common)
+    student, teacher = ending(model, batch), teacher_ending(batch, course) if options.source == "live" else None
 
-    def of_tokens(logits: Tensor, place: slice) -> Tensor:
-        answer = cross_entropy(logits, batch.targets[place])
-        return options.mixing * answer + (1 - options.mixing) * divergence(logits[:, :common], place)
+    def of_tokens(logits: Tensor, place: slice, *wanted: Tensor) -> Tensor:
+        answer, q = cross_entropy(logits, batch.targets[place]), logits[:, :common]
+        divergence = (
+            forward_kl(q, wanted[0][:, :common], options.temperature) if wanted else _of_kept(q, place, batch, options)
+        )
+        return options.mixing * answer + (1 - options.mixing) * divergence
 
-    return summed(of_tokens, student, batch.weights)
+    return summed(of_tokens, student, batch.weights, teacher=teacher)
 
 
-def _divergence(batch: Batch, course: Course, common: int) -> Callable[[Tensor, slice], Tensor]:
-    """T² KL(p ‖ q) of the tokens at a place, as far as the source tells."""
-    options: Options = course.options
-    if options.source == "live":
-        teacher = teacher_ending(batch, course)
-
-        def live(logits: Tensor, place: slice) -> Tensor:
-            with torch.no_grad():
-                wanted = teacher.head(teacher.states[place])[:, :common]
-            return forward_kl(logits, wanted, options.temperature)
-
-        return live
+def _of_kept(q: Tensor, place: slice, batch: Batch, options: Options) -> Tensor:
+    """T² KL(p ‖ q) of the tokens at a place, as far as what is kept of p tells."""
     kind = "top_k" if options.source == "server" else options.source
-    of_kind, ids, log_p = DIVERGENCES[kind], batch.signals["ids"], batch.signals["log_p"]
-    return lambda logits, place: of_kind(logits, ids[place], log_p[place], options.temperature)
+    return DIVERGENCES[kind](q, batch.signals["ids"][place], batch.signals["log_p"][place], options.temperature)
 
 
 def _told(examples: Sequence[Example], course: Course) -> list[tuple[Example, Row | Dropped]]:
