@@ -1,5 +1,5 @@
-"""What makes written data good: students' scores on real test rows, by strategy, with one filter less or more, and
-with a temperature that rises.
+"""What makes written data good: students' scores on real test rows, by strategy, with one filter less, alone or more,
+and with a temperature that rises.
 
     python benchmarks/data_proof.py DATA [TASK ...] --results data_proof.jsonl
 
@@ -61,13 +61,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def arms(task: TaskSpec, teacher: Teacher) -> Iterator[tuple[str, tuple[Settings, Filters]]]:
-    """The usual recipe; annealed; every other strategy that suits; the usual filters without one; and with one more."""
+    """The usual recipe; the usual filters without one, one alone, one more; annealed; every other strategy that suits."""
     strategies, usual = plan(task, GenerateConfig(), teacher)
     names, filters = [strategy.name for strategy in strategies], tuple(usual)
     yield "as usual", ({}, filters)
     yield "no filter", ({}, ())
     for name in filters:
         yield f"without {name}", ({}, tuple(other for other in filters if other != name))
+        yield f"only {name}", ({}, (name,))
     for name in registry.names("filters"):
         is_new = name not in filters and "marks" not in registry.load("filters", name).LOOKS_AT
         if is_new and suits(task, teacher, filters=(name,)):
