@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def arms(task: TaskSpec, teacher: Teacher) -> Iterator[tuple[str, tuple[Settings, Filters]]]:
-    """The usual recipe; the usual filters without one, one alone, one more; annealed; every other strategy that suits."""
+    """The usual recipe; the usual filters without one, one alone, one more; annealed; other strategies that suit."""
     strategies, usual = plan(task, GenerateConfig(), teacher)
     names, filters = [strategy.name for strategy in strategies], tuple(usual)
     yield "as usual", ({}, filters)
