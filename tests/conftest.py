@@ -113,3 +113,9 @@ def embedded_model(weights_folder: Path, home_folder: Path) -> str:
     kept.mkdir(parents=True)
     (kept / weights_folder.name).symlink_to(weights_folder, target_is_directory=True)
     return DEFAULT_MODEL
+
+
+@pytest.fixture(params=[100, 1 << 19])
+def few_or_all_rows(request, monkeypatch):
+    """Whether tables over the vocabulary are taken together or a few rows at a time, the figures are the same."""
+    monkeypatch.setattr("prompt2model.blocks.AT_ONCE", request.param)

@@ -307,6 +307,7 @@ def test_tokens_that_are_alike_are_in_the_nucleus_together():
 # Likelihoods
 
 
+@pytest.mark.usefixtures("few_or_all_rows")
 @pytest.mark.parametrize("name", ["llama", "t5", *CONFIGS])
 def test_likelihoods_are_the_sums_that_one_gets_without_a_cache(models, name):
     model, codec = models[name]

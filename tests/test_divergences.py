@@ -26,11 +26,7 @@ from prompt2model.losses import (
 )
 from prompt2model.student import adapt, load
 
-
-@pytest.fixture(autouse=True, params=[100, 1 << 19])
-def at_once(request, monkeypatch):
-    """Whether tables over the vocabulary are taken together or a few rows at a time, the figures are the same."""
-    monkeypatch.setattr("prompt2model.blocks.AT_ONCE", request.param)
+pytestmark = pytest.mark.usefixtures("few_or_all_rows")
 
 
 def top_k(student: Tensor, teacher: Tensor, k: int) -> Tensor:

@@ -11,11 +11,7 @@ from prompt2model.methods import seqkd
 from prompt2model.records import TaskSpec
 from prompt2model.student import load
 
-
-@pytest.fixture(autouse=True, params=[100, 1 << 19])
-def at_once(request, monkeypatch):
-    """Whether tables over the vocabulary are taken together or a few rows at a time, the figures are the same."""
-    monkeypatch.setattr("prompt2model.blocks.AT_ONCE", request.param)
+pytestmark = pytest.mark.usefixtures("few_or_all_rows")
 
 
 PROMPTS = ("the film is good and the answer", "bad", "a text", "positive and negative")

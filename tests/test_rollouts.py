@@ -9,11 +9,7 @@ from three_words import ANSWERS, END, LONGEST, A, B, log_probabilities, speaker
 from prompt2model.batches import Row
 from prompt2model.rollouts import sampled
 
-
-@pytest.fixture(autouse=True, params=[100, 1 << 19])
-def at_once(request, monkeypatch):
-    """Whether tables over the vocabulary are taken together or a few rows at a time, the figures are the same."""
-    monkeypatch.setattr("prompt2model.blocks.AT_ONCE", request.param)
+pytestmark = pytest.mark.usefixtures("few_or_all_rows")
 
 
 ASKED = Row((A, B, A), (A, END), teacher_prompt=(B, A))
