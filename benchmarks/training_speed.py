@@ -47,7 +47,7 @@ def ours(rows: list[Row]) -> float:
     for first in range(0, len(rows), STEP_ROWS):
         rows_of_step = weighed(ordered[first : first + STEP_ROWS], {"": 1.0})
         loss(model, codec.collate(rows_of_step)).backward()
-        optimiser.accumulate()
+        optimiser.gradients.accumulate()
         optimiser.step(1e-5)
     return sum(map(len, rows)) / (time.perf_counter() - started)
 

@@ -101,8 +101,8 @@ def _head(plain: Any, states: Tensor) -> Tensor:
     if plain.config.is_encoder_decoder:
         inputs = {"decoder_input_ids": token, "encoder_outputs": BaseModelOutput(last_hidden_state=states[None, :1])}
     with _body_done(plain.get_decoder(), states):
-        logits: Tensor = plain(**inputs, use_cache=False).logits[0]
-    return logits
+        logits: Tensor = plain(**inputs, use_cache=False).logits
+    return logits.squeeze(0)  # of a selection, [0], the gradient would be copied
 
 
 @contextmanager

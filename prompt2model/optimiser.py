@@ -1,14 +1,12 @@
 """AdamW on float32 master weights, and the learning rate as a pure function of the step."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.adamw import adamw
 
+from prompt2model.gradients import Gradients
 from prompt2model.pieces import Piece, pieces_of, together
 from prompt2model.rounding import round_into
 
@@ -24,49 +22,27 @@ class MasterAdamW:
 
     An update is often smaller than the spacing of bfloat16 numbers, which would round it away; how the masters become
     weights again is told in `rounding`. float32 weights are their own masters. `step` after a backward pass; before a
-    further one that belongs to the same step, `accumulate`.
+    further one that belongs to the same step, `gradients.accumulate`.
     """
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self.masters = [p if p.dtype == torch.float32 else p.detach().float() for p in self.parameters]
         self.moments = [(torch.zeros_like(master), torch.zeros_like(master)) for master in self.masters]
-        self.sums: dict[int, Tensor] = {}
-        """Of gradients in float32, by the places of their parameters, where there have been some to add."""
-        self.spare: dict[int, Tensor] = {}
-        """Memory of the sums before: a processor's system takes longer to clear new memory than the sums take."""
+        self.gradients = Gradients(self.parameters)
         exact = {place: master for place, master in enumerate(self.masters) if master is self.parameters[place]}
         rounded = {place: master for place, master in enumerate(self.masters) if place not in exact}
         self.groups = [*together(pieces_of(rounded)), *together(pieces_of(exact))]
-
-    def accumulate(self) -> None:
-        """Add the gradients of the last backward pass to sums in float32."""
-        for place in range(len(self.parameters)):
-            self._accumulate(place)
-
-    @contextmanager
-    def adding_rows_of(self, embedding: nn.Module) -> Iterator[None]:
-        """Within, add what reaches the embedding, if it is trained, to the rows that were read.
-
-        Else each backward pass would write a gradient of the whole vocabulary, nearly all zeros, and add it to that of
-        a head with the same weights.
-        """
-        with ExitStack() as stack:
-            for place, parameter in enumerate(self.parameters):
-                if type(embedding) is nn.Embedding and parameter is embedding.weight:
-                    hook = embedding.register_forward_hook(partial(self._watch_rows, place))
-                    stack.callback(hook.remove)
-            yield
+        self.memory = None
+        if rounded and not self.masters[0].is_cuda:
+            self.memory = torch.empty(max(sum(piece.weights for piece in pieces) for pieces in self.groups))
 
     def step(self, learning_rate: float, max_norm: float = 1.0) -> float:
         """One update with the gradients, clipped; returns their norm before clipping.
 
         Gradients that are not finite change nothing: whoever asked sees it by the norm.
         """
-        for place in self.sums:
-            self._accumulate(place)
-        found = {place: self.sums.get(place, parameter.grad) for place, parameter in enumerate(self.parameters)}
-        gradients = {place: gradient for place, gradient in found.items() if gradient is not None}
+        gradients = self.gradients.found()
         if self.parameters and self.parameters[0].is_cuda:
             gradients = dict(zip(gradients, _in_float32(list(gradients.values())), strict=True))
         norm = _norm(list(gradients.values()))
@@ -76,15 +52,8 @@ class MasterAdamW:
                 if learned := [piece for piece in pieces if piece.place in gradients]:
                     self._update(learned, gradients, scale, learning_rate)
                     self._round(pieces)
-        self.clear()
+        self.gradients.clear()
         return float(norm)
-
-    def clear(self) -> None:
-        """Forget the gradients."""
-        self.spare |= {place: found for place, found in self.sums.items() if not found.is_cuda}
-        self.sums.clear()
-        for parameter in self.parameters:
-            parameter.grad = None
 
     def state(self) -> dict[str, Tensor]:
         """Masters and moments by name, for a checkpoint."""
@@ -134,45 +103,7 @@ class MasterAdamW:
         """The masters of these pieces into the model's own weights, where those are others."""
         own, masters = ([piece.of(of[piece.place]) for piece in pieces] for of in (self.parameters, self.masters))
         if own[0].dtype != torch.float32:
-            round_into(own, masters, pieces[0].first)
-
-    @torch.no_grad()
-    def _accumulate(self, place: int) -> None:
-        parameter = self.parameters[place]
-        if parameter is self.masters[place] or parameter.grad is None:
-            return
-        if place in self.sums:
-            self.sums[place] += parameter.grad
-        else:
-            self.sums[place] = self._new_sum(place).copy_(parameter.grad)
-        parameter.grad = None
-
-    def _new_sum(self, place: int) -> Tensor:
-        found = self.spare.pop(place, None)
-        return torch.empty_like(self.masters[place]) if found is None else found
-
-    def _watch_rows(self, place: int, embedding: nn.Embedding, given: tuple[Tensor, ...], read: Tensor) -> Tensor:
-        """What was read, as the beginning of a graph of its own."""
-        if not read.requires_grad:
-            return read
-        beginning = read.detach().requires_grad_()
-        learned = given[0] != (-1 if embedding.padding_idx is None else embedding.padding_idx)
-        hook: Any = beginning.register_hook  # torch gives it no types
-        hook(lambda gradient: self._add_rows(place, given[0][learned], gradient[learned]))
-        return beginning.clone()  # which a model may change in place
-
-    @torch.no_grad()
-    def _add_rows(self, place: int, rows: Tensor, gradient: Tensor) -> None:
-        self._accumulate(place)
-        parameter = self.parameters[place]
-        found = parameter.grad if parameter is self.masters[place] else self.sums.get(place)
-        if found is None:
-            found = self._new_sum(place).zero_()
-            if parameter is self.masters[place]:
-                parameter.grad = found
-            else:
-                self.sums[place] = found
-        found.index_add_(0, rows, gradient.float())
+            round_into(own, masters, pieces[0].first, self.memory)
 
 
 def _in_float32(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -21,12 +21,16 @@ LOST_BITS = 16
 
 
 @torch.no_grad()
-def round_into(rounded: Sequence[Tensor], exact: Sequence[Tensor], first: int = 0) -> None:
+def round_into(
+    rounded: Sequence[Tensor], exact: Sequence[Tensor], first: int = 0, memory: Tensor | None = None
+) -> None:
     """Write into each of the bfloat16 tensors the finite float32 one of its shape. What bfloat16 has stays exact.
 
-    `first` is the place of the first weight among all: together or apart, weights are rounded alike.
+    `first` is the place of the first weight among all: together or apart, weights are rounded alike. `memory`, of at
+    least as many float32 numbers, is used instead of fresh one.
     """
-    flat = torch.cat([one.reshape(-1) for one in exact])  # (n,)
+    weights = sum(one.numel() for one in exact)
+    flat = torch.cat([one.reshape(-1) for one in exact], out=None if memory is None else memory[:weights])  # (n,)
     bits, pattern = flat.view(torch.int32), _pattern(flat.device)[first % PATTERN :][:PATTERN]
     whole = len(bits) - len(bits) % PATTERN
     bits[:whole].view(-1, PATTERN).add_(pattern)

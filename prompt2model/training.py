@@ -90,8 +90,9 @@ class Loop:
             self._take_up(*self.kept, supply)
         saved = time.perf_counter()
         # several processes exchange first what has added up in the model's own gradients
-        rows = self.optimiser.adding_rows_of(self.model.get_input_embeddings()) if self.is_alone else nullcontext()
-        with rows, progress.task("training", total=self.plan.steps) as advance:
+        ends = (self.model.get_input_embeddings(), self.model.get_output_embeddings())
+        directly = self.optimiser.gradients.adding_directly(*ends) if self.is_alone else nullcontext()
+        with directly, progress.task("training", total=self.plan.steps) as advance:
             advance(self.state.step)
             while self.state.step < self.plan.steps and not self._is_stale():
                 started = time.perf_counter()
@@ -117,7 +118,7 @@ class Loop:
         self.wrapped.train()
         mine = self._share(weighed(rows, self.plan.shares))
         while (share := self._forward_backward(mine)) is None:
-            self.optimiser.clear()
+            self.optimiser.gradients.clear()
         loss = self._sum(share)
         norm = self.optimiser.step(learning_rate(self.state.step, self.plan.steps, self.plan.peak))
         if not math.isfinite(norm):
@@ -158,7 +159,7 @@ class Loop:
                     hint="Shorter rows (train.max_length), adapters (train.lora_rank=8) or a smaller base need less.",
                 ) from error
             if self.is_alone and not is_last:
-                self.optimiser.accumulate()
+                self.optimiser.gradients.accumulate()
             loss_sum += float(loss.detach())
         return loss_sum
 

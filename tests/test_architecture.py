@@ -23,11 +23,11 @@ FLOORS = (
     "errors home records cells deadline spelling language vocabulary matching twins charts progress"
     " schemas pace conclusion policy fences prefixes kv_cache attention norms pieces blocks rounding",
     # 1: what is said to a teacher, in records
-    "conversation losses",
+    "conversation gradients",
     # 2: one thing each, on records and errors
     "registry teacher prompts store streams shards pairs bootstrap checkpoints hub_cards skills conversion asks"
     " choices metrics exporters stages seeds marks several minhash rewordings ngrams"
-    " book batch_notes replay optimiser sampling",
+    " book batch_notes replay optimiser sampling losses",
     # 3
     "config weights cache ledger hub questions batches second_reading front_matter keyed outputs tables report"
     " answer_words answer_guesses quoted data_blocks servers accounts method_choice",

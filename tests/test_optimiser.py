@@ -1,10 +1,7 @@
 """AdamW against torch's own, master weights under bfloat16, and the learning rate."""
 
-from copy import deepcopy
-
 import pytest
 import torch
-from torch import nn
 
 from prompt2model import pieces as module
 from prompt2model.optimiser import BETAS, MasterAdamW, learning_rate
@@ -30,7 +27,7 @@ def take_steps(optimiser: MasterAdamW, steps: range, rate: float = 0.01) -> None
     for step in steps:
         for parameter, gradient in zip(optimiser.parameters, gradients(step), strict=True):
             parameter.grad = gradient.to(parameter.dtype)
-        optimiser.accumulate()
+        optimiser.gradients.accumulate()
         optimiser.step(rate)
 
 
@@ -53,7 +50,7 @@ def test_updates_smaller_than_the_spacing_of_bfloat16_are_kept():
     optimiser, reference = MasterAdamW([weight]), torch.optim.AdamW([plain], lr=1e-4, betas=BETAS, weight_decay=0.0)
     for _ in range(200):
         weight.grad, plain.grad = torch.ones_like(weight), torch.ones_like(plain)
-        optimiser.accumulate()
+        optimiser.gradients.accumulate()
         optimiser.step(1e-4)
         reference.step()
     assert torch.equal(plain, torch.ones_like(plain))  # 1 - 0.0001 rounds to 1
@@ -68,7 +65,7 @@ def test_masters_of_bfloat16_weights_follow_the_float32_trajectory():
         for step in range(20):
             for parameter, gradient in zip(optimiser.parameters, gradients(step), strict=True):
                 parameter.grad = gradient.bfloat16().to(parameter.dtype)
-            optimiser.accumulate()
+            optimiser.gradients.accumulate()
             optimiser.step(1e-4)
     for master, parameter, exact in zip(half.masters, rounded, full, strict=True):
         torch.testing.assert_close(master, exact.detach())
@@ -104,9 +101,9 @@ def test_gradients_of_several_passes_add_up_in_float32():
     optimiser = MasterAdamW([weight])
     for gradient in (256.0, 1.0, 1.0):  # bfloat16 has no 257
         weight.grad = torch.tensor([gradient], dtype=torch.bfloat16)
-        optimiser.accumulate()
+        optimiser.gradients.accumulate()
         assert weight.grad is None
-    assert optimiser.sums[0] == 258.0
+    assert optimiser.gradients.sums[0] == 258.0
 
 
 def test_gradients_are_clipped_and_the_norm_is_that_before():
@@ -134,7 +131,7 @@ def test_sums_of_gradients_begin_anew_with_every_step():
     for gradient in (3.0, 4.0):
         for _ in range(2):
             weight.grad = torch.tensor([gradient, 0.0], dtype=torch.bfloat16)
-            optimiser.accumulate()
+            optimiser.gradients.accumulate()
         assert optimiser.step(0.0) == 2 * gradient
 
 
@@ -183,52 +180,6 @@ def test_a_handful_of_steps_all_learn(steps):
     assert learning_rate(0, steps, 1.0) == 1.0
 
 
-class Words(nn.Module):
-    """Tokens are read and, where tied, written with the same weights; one of them is padding."""
-
-    def __init__(self, *, is_tied: bool = True) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.read, self.between, self.written = nn.Embedding(11, 4, padding_idx=3), nn.Linear(4, 4), nn.Linear(4, 11)
-        if is_tied:
-            self.written.weight = self.read.weight
-
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        return self.written(self.between(self.read(ids)))
-
-
-@pytest.mark.parametrize("is_tied", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_gradients_of_the_rows_that_were_read_are_those_of_autograd(dtype, is_tied):
-    model = Words(is_tied=is_tied).to(dtype)
-    plain = deepcopy(model)
-    optimiser = MasterAdamW(model.parameters())
-    for ids in (torch.tensor([[1, 2, 3], [5, 5, 5]]), torch.tensor([[1, 9, 10]])):
-        with optimiser.adding_rows_of(model.read):
-            model(ids).float().square().sum().backward()
-        plain(ids).float().square().sum().backward()
-        optimiser.accumulate()
-    exact = dtype == torch.float32
-    for place, (own, parameter) in enumerate(zip(model.parameters(), plain.parameters(), strict=True)):
-        found = optimiser.sums.get(place, own.grad)
-        torch.testing.assert_close(
-            found, parameter.grad.float(), rtol=1e-5 if exact else 3e-2, atol=1e-5 if exact else 3e-2
-        )
-    assert exact or all(parameter.grad is None for parameter in model.parameters())
-
-
-@pytest.mark.parametrize("is_tied", [True, False])
-def test_a_second_step_begins_with_no_gradient_of_the_first(is_tied):
-    model = Words(is_tied=is_tied).bfloat16()
-    optimiser = MasterAdamW(model.parameters())
-    norms = []
-    for _ in range(2):
-        with optimiser.adding_rows_of(model.read):
-            model(torch.tensor([[1, 2, 4]])).float().square().sum().backward()
-        norms.append(optimiser.step(0.0))
-    assert norms[0] == norms[1] > 0
-
-
 def test_weights_without_a_gradient_stay_beside_others_that_are_clipped():
     learned, left = torch.ones(12, requires_grad=True), torch.ones(12, requires_grad=True)
     optimiser = MasterAdamW([left, learned])
@@ -246,13 +197,3 @@ def test_weights_that_do_not_lie_in_a_row_learn_as_others_do():
         weight.grad = torch.arange(24.0).view(6, 4)
         optimiser.step(0.1)
     torch.testing.assert_close(turned, plain)
-
-
-def test_what_was_read_may_be_changed_in_place():
-    model = Words()
-    optimiser = MasterAdamW(model.parameters())
-    with optimiser.adding_rows_of(model.read):
-        read = model.read(torch.tensor([[1, 2]]))
-        read *= 2
-        read.sum().backward()
-    assert model.read.weight.grad[1].tolist() == [2.0] * 4

@@ -68,6 +68,15 @@ def test_weights_that_are_rounded_apart_are_rounded_as_together(first):
         assert torch.equal(apart, together[start : start + 100])
 
 
+def test_memory_at_hand_changes_nothing():
+    torch.manual_seed(0)
+    exact = [torch.randn(7, 50), torch.randn(3)]
+    found = [torch.empty_like(one, dtype=torch.bfloat16) for one in exact]
+    round_into(found, exact, memory=torch.full((400,), float("nan")))
+    for one, other in zip(found, rounded(*exact), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_the_pattern_comes_again_where_it_ends():
     exact = torch.full((2 * rounding.PATTERN + 5,), 1.0 + 0.5 / 128)
     first, second, rest = rounded(exact)[0].split(rounding.PATTERN)
