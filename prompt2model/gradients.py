@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from prompt2model.blocks import blocks
 
-_IS_ASKED_FOR = ContextVar("whether someone asks autograd for the gradients of heads", default=False)
+_IS_BY_AUTOGRAD = ContextVar("whether heads leave their weights' gradients to autograd", default=False)
 
 
 class Gradients:
@@ -27,13 +28,14 @@ class Gradients:
         self.sums: dict[int, Tensor] = {}
         """In float32. That of a float32 parameter is its own gradient, and stands here if its memory is ours."""
         self.spare: dict[int, Tensor] = {}
-        """Memory of the sums before."""
+        """Memory of the sums before, on a processor: its system takes longer to clear new memory than the sums take."""
 
     def found(self) -> dict[int, Tensor]:
-        """Those that there are."""
+        """Those that there are: sums in float32 where there are some, else as autograd has left them."""
         for place in self.sums:
             self._accumulate(place)
-        all_of_them = {place: self.sums.get(place, parameter.grad) for place, parameter in enumerate(self.parameters)}
+        sums = {place: found for place, found in self.sums.items() if not self._is_own_sum(place)}
+        all_of_them = {place: sums.get(place, parameter.grad) for place, parameter in enumerate(self.parameters)}
         return {place: gradient for place, gradient in all_of_them.items() if gradient is not None}
 
     def accumulate(self) -> None:
@@ -42,17 +44,17 @@ class Gradients:
             self._accumulate(place)
 
     def clear(self) -> None:
-        """Forget them."""
-        self.spare |= {place: found for place, found in self.sums.items() if not found.is_cuda}
-        self.sums.clear()
+        """Forget them. The sums' memory is kept for the next ones, as far as these use it."""
+        self.spare = {place: found for place, found in self.sums.items() if not found.is_cuda}
+        self.sums = {}
         for parameter in self.parameters:
             parameter.grad = None
 
     @contextmanager
     def adding_directly(self, embedding: Any, head: Any) -> Iterator[None]:
-        """Within, add to the sums the rows that the embedding reads and, block by block, what the head makes of states.
+        """Within, add to the sums the rows that the embedding reads and, on a processor, the head's part, in blocks.
 
-        That goes for a plain embedding and a linear head that are trained themselves.
+        That goes for a plain embedding and a linear head without a bias whose weights are trained themselves.
         """
         with ExitStack() as stack:
             for place, parameter in enumerate(self.parameters):
@@ -73,8 +75,10 @@ class Gradients:
         return beginning.clone()  # which a model may change in place
 
     def _watch_product(self, place: int, head: nn.Linear, given: tuple[Tensor, ...], logits: Tensor) -> Tensor:
-        """The logits, as made of the states alone."""
-        if not (given[0].requires_grad and logits.requires_grad) or _IS_ASKED_FOR.get():
+        """The logits (…, V), as made of the states alone; of states without a gradient none would come back here."""
+        are_alike = given[0].dtype == logits.dtype == head.weight.dtype  # not so with mixed precision
+        has_gradient = given[0].requires_grad and logits.requires_grad
+        if not (has_gradient and are_alike) or logits.is_cuda or _IS_BY_AUTOGRAD.get():
             return logits
         add = partial(self._add_product, place)
         made: Tensor = _Product.apply(given[0], head.weight.detach(), logits.detach(), add)  # type: ignore[no-untyped-call]
@@ -83,7 +87,7 @@ class Gradients:
     @torch.no_grad()
     def _accumulate(self, place: int) -> None:
         parameter = self.parameters[place]
-        if parameter.dtype == torch.float32 or parameter.grad is None:
+        if self._is_own_sum(place) or parameter.grad is None:
             return
         if place in self.sums:
             self.sums[place] += parameter.grad
@@ -100,7 +104,7 @@ class Gradients:
 
     @torch.no_grad()
     def _add_product(self, place: int, gradient: Tensor, states: Tensor) -> None:
-        """gradientᵀ · states, (n, V) and (n, H)."""
+        """gradientᵀ · states, of (n, V) and (n, H)."""
         found, is_new = self._sum(place)
         for rows in blocks(found):
             part = gradient[:, rows].t() @ states
@@ -113,40 +117,47 @@ class Gradients:
         """The parameter's sum in float32, with what autograd has left, and whether it is without content yet."""
         self._accumulate(place)
         parameter = self.parameters[place]
-        found = parameter.grad if parameter.dtype == torch.float32 else self.sums.get(place)
+        found = parameter.grad if self._is_own_sum(place) else self.sums.get(place)
         if found is not None:
             return found, False
         found = self.sums[place] = self._new_sum(place)
-        if parameter.dtype == torch.float32:
+        if self._is_own_sum(place):
             parameter.grad = found
         return found, True
 
+    def _is_own_sum(self, place: int) -> bool:
+        return self.parameters[place].dtype == torch.float32
+
     def _new_sum(self, place: int) -> Tensor:
+        """Without content yet."""
         found = self.spare.pop(place, None)
         return torch.empty_like(self.parameters[place], dtype=torch.float32) if found is None else found
 
 
 class _Product(torch.autograd.Function):
-    """A head's logits, whose gradient `add` hears of, with the states that they were made of, instead of the weight."""
+    """A head's logits (…, V), made of states (…, H) by its weight (V, H). Instead of the weight `add` hears of their
+    gradient, with the states."""
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, logits: Tensor, add: Any) -> Tensor:
         ctx.save_for_backward(states, weight)
         ctx.add = add
+        ctx.mark_dirty(logits)  # so that a model may change them in place
         return logits
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         states, weight = ctx.saved_tensors
-        ctx.add(gradient.flatten(0, -2), states.flatten(0, -2))
+        ctx.add(gradient.reshape(-1, gradient.shape[-1]), states.reshape(-1, states.shape[-1]))
         return gradient @ weight, None, None, None
 
 
 @contextmanager
-def asked_for() -> Iterator[None]:
+def by_autograd() -> Iterator[None]:
     """Within, heads are run for someone who asks autograd for their weights' gradients."""
-    before = _IS_ASKED_FOR.set(True)
+    before = _IS_BY_AUTOGRAD.set(True)
     try:
         yield
     finally:
-        _IS_ASKED_FOR.reset(before)
+        _IS_BY_AUTOGRAD.reset(before)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from prompt2model.blocks import blocks
-from prompt2model.gradients import asked_for
+from prompt2model.gradients import by_autograd
 
 CHUNK_TOKENS = 1024
 """Tokens whose logits exist at the same time: in bfloat16 those of a vocabulary of 49,152 take 100 MB, their gradient
@@ -193,7 +193,7 @@ class _Chunked(torch.autograd.Function):
         trained = [parameter for parameter in parameters if parameter.requires_grad]
         of_states, of_parameters = torch.empty_like(states), [torch.zeros_like(p, dtype=torch.float32) for p in trained]
         for place in places:
-            with torch.enable_grad(), asked_for():
+            with torch.enable_grad(), by_autograd():
                 part = states[place].detach().requires_grad_()
                 value = of_chunk(part, place)
             found = torch.autograd.grad(value, [part, *trained])

@@ -32,10 +32,11 @@ class MasterAdamW:
         self.gradients = Gradients(self.parameters)
         exact = {place: master for place, master in enumerate(self.masters) if master is self.parameters[place]}
         rounded = {place: master for place, master in enumerate(self.masters) if place not in exact}
-        self.groups = [*together(pieces_of(rounded)), *together(pieces_of(exact))]
-        self.memory = None
-        if rounded and not self.masters[0].is_cuda:
-            self.memory = torch.empty(max(sum(piece.weights for piece in pieces) for pieces in self.groups))
+        to_round = list(together(pieces_of(rounded)))
+        self.groups = [*to_round, *together(pieces_of(exact))]
+        sizes = [sum(piece.weights for piece in pieces) for pieces in to_round]
+        self.memory = torch.empty(max(sizes)) if sizes and not self.masters[0].is_cuda else None
+        """In which a processor rounds, whose system takes longer to clear new memory than rounding takes."""
 
     def step(self, learning_rate: float, max_norm: float = 1.0) -> float:
         """One update with the gradients, clipped; returns their norm before clipping.

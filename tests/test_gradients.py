@@ -1,7 +1,7 @@
 """Gradients that go to their sums directly are those of autograd."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 
 import pytest
@@ -9,8 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from prompt2model import blocks
+from prompt2model.batches import Row
 from prompt2model.gradients import Gradients
+from prompt2model.heads import ending
 from prompt2model.losses import Ending, cross_entropy, summed
+from prompt2model.student import load
 
 PASSES = (torch.tensor([[1, 2, 3], [5, 5, 5]]), torch.tensor([[1, 9, 10]]))
 
@@ -48,7 +51,7 @@ def assert_alike(found: dict[int, Tensor], plain: Words) -> None:
     assert len(found) == len(of_plain)
     for place, gradient in enumerate(of_plain):
         rounding = 1e-5 if gradient.dtype == torch.float32 else 3e-2
-        torch.testing.assert_close(found[place], gradient.float(), rtol=rounding, atol=rounding)
+        torch.testing.assert_close(found[place].float(), gradient.float(), rtol=rounding, atol=rounding)
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -57,10 +60,13 @@ def assert_alike(found: dict[int, Tensor], plain: Words) -> None:
 def test_sums_are_those_of_autograd(dtype, is_tied, bias):
     model = Words(is_tied=is_tied, bias=bias).to(dtype)
     plain = deepcopy(model)
+    head = next(place for place, weight in enumerate(model.parameters()) if weight is model.written.weight)
     with gradients_of(model) as gradients:
-        for ids in PASSES:
+        for number, ids in enumerate(PASSES):
             for one in (model, plain):
                 one(ids).float().square().sum().backward()
+            if number == 0 and not (is_tied and bias):  # else it is the embedding's sum, too
+                assert (head in gradients.sums) != bias
             gradients.accumulate()
     assert_alike(gradients.found(), plain)
     assert dtype == torch.float32 or all(parameter.grad is None for parameter in model.parameters())
@@ -94,9 +100,10 @@ def test_a_further_step_begins_without_gradients_and_with_the_memory_at_hand(dty
     assert len(memory) == 1
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("chunk_tokens", [1, 2, 100])
-def test_a_loss_in_chunks_that_asks_for_the_heads_gradient_gets_it(chunk_tokens):
-    model = Words()
+def test_a_loss_in_chunks_that_asks_for_the_heads_gradient_gets_it(chunk_tokens, dtype):
+    model = Words().to(dtype)
     plain = deepcopy(model)
     targets, weights = torch.tensor([1, 2, 4, 7, 0, 10]), torch.linspace(0.5, 1, 6)
 
@@ -117,6 +124,73 @@ def test_a_head_whose_states_need_no_gradient_learns_by_autograd():
     with gradients_of(model) as gradients:
         model.written(torch.ones(1, 4)).sum().backward()
     assert torch.equal(gradients.found()[3], torch.ones(11, 4))
+
+
+def test_mixed_precision_is_left_to_autograd():
+    model = Words()
+    plain = deepcopy(model)
+    with gradients_of(model) as gradients, torch.autocast("cpu", torch.bfloat16):
+        model(PASSES[0]).float().square().sum().backward()
+        plain(PASSES[0]).float().square().sum().backward()
+    for place, parameter in enumerate(plain.parameters()):
+        torch.testing.assert_close(gradients.found()[place], parameter.grad, rtol=2e-2, atol=2e-2)
+
+
+def test_logits_may_be_changed_in_place():
+    model = Words()
+    plain = deepcopy(model)
+    with gradients_of(model) as gradients:
+        for one in (model, plain):
+            logits = one(PASSES[0])
+            logits *= 2
+            logits[..., 3] = -100.0
+            logits.square().sum().backward()
+    assert_alike(gradients.found(), plain)
+
+
+def test_gradients_that_were_set_to_none_are_forgotten():
+    model = Words()
+    with gradients_of(model) as gradients:
+        model(PASSES[0]).sum().backward()
+        model.zero_grad()
+        assert gradients.found() == {}
+        model(PASSES[0]).sum().backward()
+    assert gradients.found()[0] is model.read.weight.grad
+
+
+def test_memory_that_a_step_did_not_use_is_let_go():
+    model = Words().bfloat16()
+    gradients = Gradients(list(model.parameters()))
+    for is_direct in (True, False):
+        with gradients.adding_directly(model.read, model.written) if is_direct else nullcontext():
+            model(PASSES[0]).float().sum().backward()
+        gradients.clear()
+        assert bool(gradients.spare) == is_direct
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("chunk_tokens", [1, 100])
+def test_models_gradients_are_those_of_autograd(base, dtype, chunk_tokens):
+    model, codec = load(base, precision="float32" if dtype == torch.float32 else "bfloat16")
+    plain = deepcopy(model.train())
+    rows = [Row((5, 6, 7), (8, 9, codec.end)), Row((5, 6), (7, codec.end))]
+    batch = codec.collate(rows)
+    gradients = Gradients([weight for weight in model.parameters() if weight.requires_grad])
+    with gradients.adding_directly(model.get_input_embeddings(), model.get_output_embeddings()):
+        for one in (model, plain):
+            torch.manual_seed(0)  # dropout
+            end = ending(one, batch)
+            summed(
+                lambda logits, place: cross_entropy(logits, batch.targets[place]),
+                end,
+                batch.weights,
+                chunk_tokens=chunk_tokens,
+            ).backward()
+    found = gradients.found()
+    learned = [weight for weight in plain.parameters() if weight.requires_grad]
+    for place, weight in enumerate(learned):
+        rounding = 1e-4 if dtype == torch.float32 else 5e-2
+        torch.testing.assert_close(found[place].float(), weight.grad.float(), rtol=rounding, atol=rounding / 10)
 
 
 def test_outside_nothing_is_watched():

@@ -72,7 +72,9 @@ def test_memory_at_hand_changes_nothing():
     torch.manual_seed(0)
     exact = [torch.randn(7, 50), torch.randn(3)]
     found = [torch.empty_like(one, dtype=torch.bfloat16) for one in exact]
-    round_into(found, exact, memory=torch.full((400,), float("nan")))
+    memory = torch.full((400,), float("nan"))
+    round_into(found, exact, memory=memory)
+    assert (~memory.isnan()).tolist() == [True] * 353 + [False] * 47
     for one, other in zip(found, rounded(*exact), strict=True):
         assert torch.equal(one, other)
 

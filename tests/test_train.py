@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from prompt2model.batches import Codec, weighed
 from prompt2model.config import TrainConfig
 from prompt2model.course import Course
 from prompt2model.errors import ConfigError, DataError, RunError, WeightsError
+from prompt2model.gradients import Gradients
 from prompt2model.methods import seqkd
 from prompt2model.records import Example, Source, Splits, Student, TaskSpec
 from prompt2model.stages.train import train
@@ -189,6 +191,24 @@ def test_bfloat16_weights_learn_through_their_masters(tiny_decoder, tmp_path):
     assert all(tensor.dtype == torch.bfloat16 for tensor in weights(rounded.folder).values())
     assert rounded.losses[-1] == pytest.approx(exact.losses[-1], abs=0.02)
     assert rounded.losses[-1] < rounded.losses[0] - 0.1
+
+
+def test_what_reaches_head_and_embedding_goes_to_their_sum_directly(tiny_decoder, tmp_path, monkeypatch):
+    ways = Counter[str]()
+
+    def watch(way: str) -> None:
+        add = getattr(Gradients, way)
+
+        def watched(*given) -> None:
+            ways[way] += 1
+            add(*given)
+
+        monkeypatch.setattr(Gradients, way, watched)
+
+    watch("_add_rows")
+    watch("_add_product")
+    student = run(str(tiny_decoder), tmp_path, epochs=1.0)
+    assert ways == {"_add_rows": student.steps, "_add_product": student.steps}
 
 
 def test_small_micro_batches_give_the_same_losses_as_large_ones(base, tmp_path, monkeypatch):
