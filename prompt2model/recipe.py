@@ -95,7 +95,7 @@ def _check_options_are_used(config: GenerateConfig, used: list[str]) -> None:
 def _auto_filters(asked: tuple[str, ...], task: TaskSpec, teacher: Teacher) -> tuple[str, ...]:
     if asked != ("auto",):
         return asked
-    names, reason = ["format", "length", "duplicate"], "a second answer to each row would cost as much as the first"
+    names, reason = ["format", "duplicate"], "a second answer to each row would cost as much as the first"
     if task.kind == "classification" and "logprobs" in teacher.can:
         names, reason = [*names, "relabel"], "the teacher can say how likely each label is"
     logger.info("Examples are sifted by the filters %s: %s.", ", ".join(names), reason)

@@ -61,7 +61,7 @@ def test_the_rows_are_as_many_as_asked_for_and_balanced():
     assert Counter(row.output for row in made.examples) == {"positive": 25, "negative": 25}
     assert made.statement.startswith("Complete: 50 rows kept of ")
     assert made.strategies == ("label_first",)
-    assert made.filters == ("format", "length", "duplicate", "relabel")
+    assert made.filters == ("format", "duplicate", "relabel")
 
 
 def test_every_row_says_who_wrote_it_and_in_answer_to_what():
@@ -87,7 +87,7 @@ def test_an_open_task_is_written_input_first_without_a_second_answer(caplog):
     teacher = Scripted(answer)
     with caplog.at_level(logging.INFO):
         made = generate(TITLES, NOTHING, GenerateConfig(count=12), teacher=teacher)
-    assert (made.strategies, made.filters) == (("input_first",), ("format", "length", "duplicate"))
+    assert (made.strategies, made.filters) == (("input_first",), ("format", "duplicate"))
     assert {row.output for row in made.examples} == {"A title"}
     assert len(teacher.asked) == 2 * (12 + made.dropped["more than needed"])
     assert "input_first: an open question is answered best with a fresh mind" in caplog.text
@@ -369,7 +369,7 @@ def test_what_does_not_fit_is_refused_before_the_first_request(task, settings, c
 
 def test_a_teacher_without_likelihoods_is_not_asked_for_second_answers_by_default():
     _, filters = plan(REVIEWS, GenerateConfig(), Scripted([], can=("text",)))
-    assert list(filters) == ["format", "length", "duplicate"]
+    assert list(filters) == ["format", "duplicate"]
 
 
 def test_a_teacher_that_cannot_be_reached_ends_the_stage():

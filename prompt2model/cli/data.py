@@ -81,7 +81,7 @@ def _ask(run: Path, rows: "tuple[Example, ...]", count: int, screen: Screen) -> 
 def _tell(found: "list[Mark]", run: Path, screen: Screen) -> None:
     accepted = sum(mark.accepted for mark in found)
     screen.say(f"{run} has {len(found)} marks: {accepted} accepted, {len(found) - accepted} rejected.")
-    screen.say('To use them: --set generate.filters=["format", "length", "duplicate", "critic"]', "dim")
+    screen.say('To use them: --set generate.filters=["format", "duplicate", "critic"]', "dim")
 
 
 def _check_interactive(screen: Screen) -> None:

@@ -212,7 +212,7 @@ def _check_looked_at(looked: set[str], **given: str | Path | None) -> None:
             able = next(name for name in names("filters") if what in load("filters", name).LOOKS_AT)
             raise ConfigError(
                 f"{where} is given, and none of the filters that are named looks at it.",
-                hint=f'--set \'generate.filters=["format", "length", "duplicate", "{able}"]\'',
+                hint=f'--set \'generate.filters=["format", "duplicate", "{able}"]\'',
             )
 
 
