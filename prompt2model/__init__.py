@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from prompt2model.config import Config as Config
     from prompt2model.config import load_config as load_config
     from prompt2model.pipeline import build as build
+    from prompt2model.rounds import build_in_rounds as build_in_rounds
     from prompt2model.run import Run as Run
     from prompt2model.stages.evaluate import evaluate as evaluate
     from prompt2model.stages.export import export as export
@@ -31,6 +32,7 @@ _HOMES = {
     "Run": "run",
     "Trained": "trained",
     "build": "pipeline",
+    "build_in_rounds": "rounds",
     "evaluate": "stages.evaluate",
     "export": "stages.export",
     "generate": "stages.generate",

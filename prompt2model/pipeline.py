@@ -57,14 +57,16 @@ def build(
     config: Config | None = None,
     until: str = "export",
     listener: Listener = lambda stage, record: None,
+    book: Path | None = None,
     **flags: Any,
 ) -> Run:
     """A model for the task, and the evidence for it, in the folder `out`.
 
     `description` is a sentence, a file, or "-" for standard input. Settings come from `config`, or from `flags` as in
-    `teacher="openai:gpt-5-mini"`, `generate__count=800`. `until` is the last stage that is wanted. The same call again
-    goes on where it was interrupted: what a stage left is read back if nothing it depends on has changed. Raises an
-    error of `prompt2model.errors`, all of which carry a hint.
+    `teacher="openai:gpt-5-mini"`, `generate__count=800`. `until` is the last stage that is wanted. `book` is the file
+    of what was spent, where several runs share a budget. The same call again goes on where it was interrupted: what a
+    stage left is read back if nothing it depends on has changed. Raises an error of `prompt2model.errors`, all of which
+    carry a hint.
     """
     config = config or load_config(**flags)
     text = read_description(description, max_characters=config.parse.max_characters)
@@ -75,7 +77,7 @@ def build(
         _keep_description(folder, text)
         (folder / "settings.toml").write_text(as_toml(config), encoding="utf-8")
         with suppress(_Stop):
-            _Building(folder, text, config, listener, until).run()
+            _Building(folder, text, config, listener, until, book=book).run()
         run = Run(folder)
         if until == "export":
             run.write_page()
@@ -125,6 +127,8 @@ class _Building:
     """The stage after which it stops."""
     makes: bool = True
     """Whether it makes what cannot be read back, or stops there."""
+    book: Path | None = None
+    """What was spent, if not in the run's own folder."""
 
     def run(self) -> None:
         config, seed = self.config, self.config.seed
@@ -176,7 +180,7 @@ class _Building:
     @cached_property
     def teacher(self) -> Teacher:
         """Opened when the first stage asks for it: a local one takes seconds to load."""
-        config, book = self.config, self.folder / "spent.jsonl"
+        config, book = self.config, self.book or self.folder / "spent.jsonl"
         self.opened.append(
             open_teacher(self.teacher_name, options=config.teacher_options, budget_usd=config.budget_usd, book=book)
         )

@@ -47,7 +47,7 @@ FLOORS = (
     # 10
     "pipeline rehearsal",
     # 11: around the pipeline: what it would do, one of its stages made again; and what commands share
-    "planning again cli.screen cli.options",
+    "planning again rounds cli.screen cli.options",
     # 12
     "doctor cli.consent",
     # 13

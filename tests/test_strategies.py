@@ -573,7 +573,7 @@ def finished(tiny_decoder, tmp_path) -> str:
         Example(input=f"mail number {n}", output="bug", source=Source(kind="teacher", name="t")) for n in range(4)
     ]
     given = Example(input="a secret of the data", output="bug", source=Source(kind="data", name="rows.csv"))
-    splits = Splits(train=(*MAILS.examples, *written, given), validation=tuple(written))
+    splits = Splits(train=(*MAILS.examples, *written[:3], given), validation=tuple(written[3:]))
     config = TrainConfig(epochs=1, precision="float32")
     student = train(MAILS, splits, str(tiny_decoder), config, folder=tmp_path / "student")
     for stage, record in (("parse", MAILS), ("split", splits), ("train", student)):

@@ -13,6 +13,7 @@ from prompt2model.errors import RunError
 
 if TYPE_CHECKING:
     from prompt2model.planning import Plan
+    from prompt2model.rounds import Round
     from prompt2model.run import Run
 
 
@@ -28,6 +29,7 @@ def build(
     budget: o.Budget = None,
     batch: o.Batch = False,
     count: o.Count = None,
+    rounds: o.Rounds = 1,
     epochs: o.Epochs = None,
     lora_rank: o.LoraRank = None,
     config: o.ConfigFile = None,
@@ -57,7 +59,7 @@ def build(
         **o.batched(batch),
     )
     text = read_description(description, max_characters=settings.parse.max_characters)
-    _run(text, settings, out, yes=yes, as_json=as_json, quiet=quiet, dry_run=dry_run)
+    _run(text, settings, out, rounds=rounds, yes=yes, as_json=as_json, quiet=quiet, dry_run=dry_run)
 
 
 def demo(
@@ -88,22 +90,59 @@ def demo(
         _run(text, settings, out, yes=False, as_json=as_json, quiet=quiet, dry_run=dry_run)
 
 
-def _run(text: str, config: Config, out: Path | None, *, yes: bool, as_json: bool, quiet: bool, dry_run: bool) -> None:
+def _run(
+    text: str,
+    config: Config,
+    out: Path | None,
+    *,
+    rounds: int = 1,
+    yes: bool,
+    as_json: bool,
+    quiet: bool,
+    dry_run: bool,
+) -> None:
     from prompt2model import pipeline
-    from prompt2model.cli.consent import accept_cost
-    from prompt2model.cli.telling import accounting, print_plan, resumable, teller
+    from prompt2model.cli.telling import print_plan, print_report
+    from prompt2model.rounds import Round, in_rounds
 
     screen, folder = Screen(quiet=quiet), out or pipeline.default_folder(text)
+    planned = in_rounds(config, rounds, folder) if rounds > 1 else [Round(folder, config)]
     if dry_run:
         with screen.working(silently=True):
-            whole = _plan(text, config, folder)
+            whole = _next_plan(text, planned)
         screen.print_json(whole) if as_json else print_plan(whole, screen)
         return
-    planned = accept_cost(config, lambda: _plan(text, config, folder, asks_hub=False).steps, screen, yes=yes)
-    with accounting(folder, planned, screen):
-        with resumable(screen, str(folder)):
-            run = pipeline.build(text, out=folder, config=config, listener=teller(screen))
-        screen.print_json(_summary(run)) if as_json else _print_end(run, screen)
+    runs = list["Run"]()
+    for one in planned:
+        if rounds > 1:
+            screen.say(f"Round {len(runs) + 1} of {rounds}: {one.config.generate.count} rows, {one.folder}", "bold")
+        runs.append(_round(text, one, screen, yes=yes))
+        if len(runs) < rounds and not as_json:
+            print_report(runs[-1].report, screen)
+    if as_json:
+        screen.print_json(_summary(runs[-1]) | ({"rounds": list(map(_summary, runs))} if rounds > 1 else {}))
+    else:
+        _print_end(runs[-1], screen)
+
+
+def _round(text: str, one: "Round", screen: Screen, *, yes: bool) -> "Run":
+    from prompt2model import pipeline
+    from prompt2model.cli.consent import accept_cost
+    from prompt2model.cli.telling import accounting, resumable, teller
+
+    folder, config, book = one
+    steps = accept_cost(config, lambda: _plan(text, config, folder, asks_hub=False).steps, screen, yes=yes)
+    with accounting(folder, steps, screen), resumable(screen, str(folder)):
+        return pipeline.build(text, out=folder, config=config, listener=teller(screen), book=book)
+
+
+def _next_plan(text: str, planned: "list[Round]") -> "Plan":
+    """Of the first round that is not finished, else of the last: a round's plan needs the student of the one before."""
+    for one in planned:
+        whole = _plan(text, one.config, one.folder)
+        if not all(step.is_kept for step in whole.steps):
+            break
+    return whole
 
 
 def _plan(text: str, config: Config, folder: Path, *, asks_hub: bool = True) -> "Plan":

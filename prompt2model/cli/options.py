@@ -38,6 +38,15 @@ Count = Annotated[int | None, _setting("generate.count", "--count", metavar="N")
 TestData = Annotated[str | None, _setting("split.test_data", "--test-data", metavar="FILE")]
 Method = Annotated[str | None, _setting("train.method", "--method", metavar="NAME")]
 Init = Annotated[str | None, _setting("train.init", "--init", metavar="START")]
+Rounds = Annotated[
+    int,
+    typer.Option(
+        "--rounds",
+        help="Train so often; from the second time on with more rows like those that the student found hard.",
+        min=1,
+        metavar="N",
+    ),
+]
 Epochs = Annotated[float | None, _setting("train.epochs", "--epochs", metavar="N")]
 LoraRank = Annotated[int | None, _setting("train.lora_rank", "--lora-rank", metavar="N")]
 ConfigFile = Annotated[

@@ -1,14 +1,15 @@
 """A second round: more inputs like those that a student trained before gets wrong, or is not sure of.
 
 LLM2LLM: Lee et al., 2024, https://arxiv.org/abs/2403.15042, where a teacher writes variations of what the student errs
-on, and the student is trained again from the start. Each round is a run, and its folder what the next one begins with:
+on, and the student is trained again from the start. Each round is a run, and its folder what the next one begins with;
+`build --rounds 2 --count 600` is in short
 
-    prompt2model build task.md --count 400 --out runs/round-1
+    prompt2model build task.md --count 300 --out runs/round-1
     prompt2model build task.md --count 600 --out runs/round-2 --set generate.strategies=hard_cases
         --set generate.options.hard_cases.run=runs/round-1
 
-The rows that the teacher wrote for the earlier run come first, so `generate.count` is the size of the whole. Rows kept
-for validation and test are not looked at, and rows of data sets are not shown to the teacher.
+The rows that the teacher wrote for the earlier run come first, so `generate.count` is the size of the whole. What its
+student finds hard is looked for among those that it learned from; rows of data sets are not shown to the teacher.
 """
 
 from collections.abc import Iterator, Sequence
@@ -103,9 +104,10 @@ def _begin(round: Round) -> _Work:
             hint="--set generate.options.hard_cases.run=FOLDER",
         )
     run = Path(round.options.run).expanduser()
-    rows = store.read(run, "split", Splits).train
+    splits = store.read(run, "split", Splits)
+    rows = (*splits.train, *splits.validation, *splits.test)
     again = [row for row in rows if not row.is_real] if round.options.keep else []
-    shown = [row for row in rows if row.source.kind != "data"]
+    shown = [row for row in splits.train if row.source.kind != "data"]
     if round.is_rehearsal:
         return _Work([], [Case(row, row.output, HARD) for row in shown])
     answers = Trained(run).answers([row.input for row in shown])

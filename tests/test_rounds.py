@@ -1,0 +1,123 @@
+"""Rounds: settings of each, one budget, and a second student that has learned more like what the first found hard."""
+
+import json
+from collections import Counter
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chat_server import serve
+from command import Caller, quick
+
+import prompt2model as p2m
+from prompt2model.accounts import total
+from prompt2model.config import Config, GenerateConfig
+from prompt2model.errors import ConfigError
+from prompt2model.rounds import in_rounds
+from prompt2model.run import Run
+
+TASK = "Classify a film as positive or negative."
+
+
+@pytest.fixture
+def call(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Caller:
+    return Caller(capfd, monkeypatch)
+
+
+@pytest.fixture
+def teacher(home_folder: Path):
+    """A server that writes texts, lists of them, and labels, for a dollar a million tokens read."""
+    (home_folder / "prices.toml").write_text('[models]\n"m" = { input = 1.0, output = 2.0 }\n')
+    numbers = count()
+
+    def text(body: dict[str, Any]) -> str:
+        if "</example>, and" in body["messages"][-1]["content"]:
+            return "\n".join(f"<example>{words(next(numbers))}</example>" for _ in range(4))
+        return words(next(numbers)) if body.get("temperature") else "positive"
+
+    with serve("ok", text=text) as server:
+        yield server
+
+
+def words(number: int) -> str:
+    return " ".join(f"w{number}x{place}" for place in range(6))
+
+
+def command(teacher, base: Path, folder: Path, *more: str) -> list[str]:
+    return ["build", TASK, "--out", str(folder), *quick(base, f"{teacher.url}#m"), "--count", "40", *more]
+
+
+def test_rows_grow_evenly_and_each_round_begins_with_the_one_before():
+    options = {"hard_cases": {"per_case": 2}, "label_first": {"own": 1}, "judge": {"least_score": 3}}
+    config = Config(generate=GenerateConfig(count=100, strategies=("label_first",), options=options), budget_usd=2)
+    first, second, third = in_rounds(config, 3, Path("films"))
+    assert [one.folder for one in (first, second, third)] == [Path(f"films/round-{number}") for number in (1, 2, 3)]
+    assert [one.config.generate.count for one in (first, second, third)] == [34, 67, 100]
+    assert {one.book for one in (first, second, third)} == {Path("films/spent.jsonl")}
+    assert {one.config.budget_usd for one in (first, second, third)} == {2}
+    assert first.config.generate.strategies == ("label_first",)
+    assert first.config.generate.options == {"label_first": {"own": 1}, "judge": {"least_score": 3}}
+    for before, later in ((first, second), (second, third)):
+        assert later.config.generate.strategies == ("hard_cases",)
+        hard = {"per_case": 2, "run": str(before.folder)}
+        assert later.config.generate.options == {"hard_cases": hard, "judge": {"least_score": 3}}
+
+
+def test_rounds_without_rows_to_write_are_refused():
+    with pytest.raises(ConfigError, match=r"generate\.count is 0"):
+        in_rounds(Config(generate=GenerateConfig(count=0)), 2, Path("films"))
+
+
+def test_a_second_round_learns_the_rows_of_the_first_and_more_within_one_budget(
+    call: Caller, teacher, tiny_decoder: Path, tmp_path: Path
+):
+    build = command(teacher, tiny_decoder, tmp_path, "--rounds", "2", "--budget", "1")
+    said = call(*build, "--json")
+    assert said.code == 0, said.err
+    told = said.json()
+    assert [Path(one["folder"]).name for one in told["rounds"]] == ["round-1", "round-2"]
+    assert told["folder"] == told["rounds"][1]["folder"]
+    first, second = (Run(Path(one["folder"])) for one in told["rounds"])
+    before, after = ({row.input for row in run.made.examples} for run in (first, second))
+    assert before < after
+    ways = Counter(row.source.strategy for row in second.made.examples)
+    assert ways == {"label_first": 20, "hard_cases": 20}
+    lines = map(json.loads, (tmp_path / "spent.jsonl").read_text().splitlines())
+    spent = sum(line.get("usd", 0.0) for line in lines)
+    assert spent == pytest.approx(total([*first.ledger, *second.ledger]).usd)
+    asked = len(teacher.asked)
+    assert call(*build, "--json").json()["rounds"] == told["rounds"]
+    assert len(teacher.asked) == asked
+
+
+def test_the_plan_is_of_the_round_that_comes_next(call: Caller, teacher, tiny_decoder: Path, tmp_path: Path):
+    build = command(teacher, tiny_decoder, tmp_path, "--rounds", "2")
+    planned = call(*build, "--dry-run", "--json").json()
+    assert Path(planned["folder"]).name == "round-1"
+    assert not any(tmp_path.iterdir())
+    assert call(*build[:-2], "--count", "20", "--out", str(tmp_path / "round-1"), "--yes", "--quiet").code == 0
+    planned = call(*build, "--dry-run", "--json").json()
+    assert Path(planned["folder"]).name == "round-2"
+    assert next(step["requests"] for step in planned["steps"] if step["stage"] == "generate") > 0
+
+
+def test_rounds_in_python(teacher, tiny_decoder: Path, tmp_path: Path):
+    told: list[str] = []
+    runs = p2m.build_in_rounds(
+        TASK,
+        rounds=2,
+        out=tmp_path,
+        listener=lambda stage, record: told.append(stage),
+        teacher=f"{teacher.url}#m",
+        retrieve__base=str(tiny_decoder),
+        retrieve__hub="off",
+        generate__count=24,
+        generate__filters="format",
+        evaluate__teacher=False,
+        train__epochs=1,
+    )
+    assert [run.folder.name for run in runs] == ["round-1", "round-2"]
+    assert [len(run.made.examples) for run in runs] == [12, 24]
+    assert told.count("train") == 2
+    assert runs[-1].student("a film") in ("positive", "negative")
