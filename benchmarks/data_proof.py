@@ -1,5 +1,5 @@
 """What makes written data good: students' scores on real test rows, by strategy, with one filter less, alone or more,
-and with a temperature that rises.
+with a temperature that rises, and in two rounds.
 
     python benchmarks/data_proof.py DATA [TASK ...] --results data_proof.jsonl
 
@@ -23,11 +23,13 @@ from typing import Any
 from cells import Cells, Figures, arguments, fewer_tests, score, wanted
 
 from prompt2model import registry, store
-from prompt2model.config import GenerateConfig, ParseConfig, RetrieveConfig, SplitConfig, TrainConfig
+from prompt2model.config import Config, GenerateConfig, ParseConfig, RetrieveConfig, SplitConfig, TrainConfig
 from prompt2model.errors import ConfigError
 from prompt2model.filters import Sieve
+from prompt2model.pipeline import build
 from prompt2model.recipe import plan
 from prompt2model.records import Dropped, Example, Found, Made, TaskSpec
+from prompt2model.rounds import in_rounds
 from prompt2model.rows import read_rows
 from prompt2model.stages.generate import generate
 from prompt2model.stages.parse import parse
@@ -42,7 +44,7 @@ Filters = tuple[str, ...]
 ANNEALED: Settings = {"anneal_from": 0.5, "temperature": 1.5}
 """On average about the usual temperature, 1: what differs is the order."""
 NEED_MORE = ("transform", "hard_cases")
-"""Strategies that need a data set or a finished run besides the prompt."""
+"""Strategies that need a data set or a finished run besides the prompt; rounds make such runs."""
 TASKS = ["sst2", "claim_stance", "question_repair", "restaurant_text"]
 
 
@@ -74,6 +76,7 @@ def arms(task: TaskSpec, teacher: Teacher) -> Iterator[tuple[str, tuple[Settings
         if is_new and suits(task, teacher, filters=(name,)):
             yield f"with {name}", ({}, (*filters, name))
     yield "annealed", (ANNEALED, filters)
+    yield "two rounds", ({"rounds": 2}, filters)
     for name in registry.names("strategies"):
         if name not in (*names, *NEED_MORE) and suits(task, teacher, strategies=(name,)):
             yield f"strategy {name}", ({"strategies": (name,)}, filters)
@@ -102,6 +105,8 @@ class Lab:
         """The score, on real rows, of a student of what passes the filters."""
         test = str(self.args.data / self.name / "test.jsonl")
         real = read_rows(test, self.task, RetrieveConfig()).examples
+        if "rounds" in writing:
+            return self.in_rounds(writing["rounds"], filters, folder / "rounds", test)
         if "strategies" in writing:
             made = self.written(filters=filters, count=self.args.rows, **writing)
             kept, dropped = list(made.examples), made.dropped
@@ -119,6 +124,22 @@ class Lab:
         how = TrainConfig(epochs=args.epochs, learning_rate=args.learning_rate)
         student = train(self.task, splits, args.base, how, folder=folder / "student", seed=self.seed)
         return score(self.task, student.folder, fewer_tests(splits, args.test_rows).test)
+
+    def in_rounds(self, rounds: int, filters: Filters, folder: Path, test: str) -> Figures:
+        """The score of the last of several students, who learns what was hard for those before it."""
+        args = self.args
+        config = Config(
+            teacher=args.teacher,
+            seed=self.seed,
+            retrieve=RetrieveConfig(base=args.base, hub="off"),
+            generate=GenerateConfig(count=args.rows, filters=filters),
+            split=SplitConfig(test_data=test),
+            train=TrainConfig(epochs=args.epochs, learning_rate=args.learning_rate),
+        )
+        for one in in_rounds(config, rounds, folder):
+            run = build(args.data / self.name / "prompt.md", out=one.folder, config=one.config, until="train")
+        found = score(self.task, run.trained.folder, fewer_tests(run.splits, args.test_rows).test)
+        return found | {"rows": len(run.made.examples), "filters": filters, "dropped": run.made.dropped}
 
     def candidates(self, writing: Settings) -> list[Example]:
         """What the teacher writes in this way, unsifted."""

@@ -54,8 +54,17 @@ CASES = {
     "context": ("films addition", ["--digits=1", "--scratchpads=24", "--epochs=40", "--learning-rate=0.01"], 7),
     "data_proof": (
         "texts",
-        ["--rows=20", "--candidates=70", "--only", "as usual", "annealed", "without format", "strategy explain"],
-        4,
+        [
+            "--rows=20",
+            "--candidates=70",
+            "--only",
+            "as usual",
+            "annealed",
+            "two rounds",
+            "without format",
+            "strategy explain",
+        ],
+        5,
     ),
 }
 """For each benchmark the tasks, further arguments, and how many cells there are."""
