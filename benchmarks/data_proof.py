@@ -5,10 +5,10 @@ with a temperature that rises, and in two rounds.
 
 Each student is made from the task's prompt alone. Per seed `--teacher` writes `--candidates` in the usual way, none
 of them sifted; every arm of filters judges the same ones, and the first `--rows` that pass are learned from, as many of
-each label. With another strategy it writes until so many have passed the usual filters. `rows` tells how many there
-were, `dropped` why others were not; arms that keep the same rows have one student, and take no `seconds`.
-`--only "as usual" annealed` names arms: a constant temperature beside one that rises, which takes more candidates than
-fit into one round.
+each label. With another strategy, and in rounds, it writes until so many have passed the usual filters. `rows` tells
+how many there were, `dropped` why others were not; arms that keep the same rows have one student, and take no
+`seconds`. `--only "as usual" annealed` names arms: a constant temperature beside one that rises, which takes more
+candidates than are asked for at once.
 """
 
 from argparse import Namespace
@@ -29,7 +29,7 @@ from prompt2model.filters import Sieve
 from prompt2model.pipeline import build
 from prompt2model.recipe import plan
 from prompt2model.records import Dropped, Example, Found, Made, TaskSpec
-from prompt2model.rounds import in_rounds
+from prompt2model.rounds import plan_rounds
 from prompt2model.rows import read_rows
 from prompt2model.stages.generate import generate
 from prompt2model.stages.parse import parse
@@ -136,7 +136,7 @@ class Lab:
             split=SplitConfig(test_data=test),
             train=TrainConfig(epochs=args.epochs, learning_rate=args.learning_rate),
         )
-        for one in in_rounds(config, rounds, folder):
+        for one in plan_rounds(config, rounds, folder):
             run = build(args.data / self.name / "prompt.md", out=one.folder, config=one.config, until="train")
         found = score(self.task, run.trained.folder, fewer_tests(run.splits, args.test_rows).test)
         return found | {"rows": len(run.made.examples), "filters": filters, "dropped": run.made.dropped}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from prompt2model import accounts, store
+from prompt2model.book import book_of
 from prompt2model.config import Config
 from prompt2model.errors import DataError
 from prompt2model.pipeline import given_to_evaluate, given_to_train, measures_teacher, needs_in_training, stage_key
@@ -94,7 +95,7 @@ def is_main_process() -> bool:
 @contextmanager
 def _teacher(config: Config, folder: Path, stage: str, *, is_needed: bool) -> Iterator[Teacher | None]:
     """The teacher where it is needed; what it is asked within is noted in the run's ledger."""
-    name, book = config.teacher, folder / "spent.jsonl"
+    name, book = config.teacher, book_of(folder)
     opened: list[Teacher] = []
     if is_needed:
         opened = [open_teacher(name, options=config.teacher_options, budget_usd=config.budget_usd, book=book)]

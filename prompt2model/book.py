@@ -9,6 +9,8 @@ from prompt2model.errors import RunError
 
 AHEAD = 1.1
 """A growing risk is noted as so much more than it is, for few lines."""
+OWN, SHARED = "spent.jsonl", "spent-in-rounds.jsonl"
+"""The book of a run, and that of the rounds in a folder, which have one budget."""
 LINE = TypeAdapter(dict[str, float])
 
 
@@ -42,6 +44,12 @@ class Book:
                 file.write("\n" + json.dumps(entry) if file.tell() else json.dumps(entry))
         except OSError as error:
             raise RunError(f"{self._path} cannot be written: {error.strerror}.", hint="Is the disk full?") from error
+
+
+def book_of(run: Path) -> Path:
+    """Where it stands what a run has spent, or the rounds of which it is one."""
+    shared = run.resolve().parent / SHARED
+    return shared if run.name.startswith("round-") and shared.is_file() else run / OWN
 
 
 def _entry(line: str) -> dict[str, float]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from prompt2model import accounts, data_report, prompts, registry, store
+from prompt2model.book import book_of
 from prompt2model.config import Config, RetrieveConfig, Settings, contents, load_config
 from prompt2model.description import read_description
 from prompt2model.errors import ConfigError
@@ -57,16 +58,14 @@ def build(
     config: Config | None = None,
     until: str = "export",
     listener: Listener = lambda stage, record: None,
-    book: Path | None = None,
     **flags: Any,
 ) -> Run:
     """A model for the task, and the evidence for it, in the folder `out`.
 
     `description` is a sentence, a file, or "-" for standard input. Settings come from `config`, or from `flags` as in
-    `teacher="openai:gpt-5-mini"`, `generate__count=800`. `until` is the last stage that is wanted. `book` is the file
-    of what was spent, where several runs share a budget. The same call again goes on where it was interrupted: what a
-    stage left is read back if nothing it depends on has changed. Raises an error of `prompt2model.errors`, all of which
-    carry a hint.
+    `teacher="openai:gpt-5-mini"`, `generate__count=800`. `until` is the last stage that is wanted. The same call again
+    goes on where it was interrupted: what a stage left is read back if nothing it depends on has changed. Raises an
+    error of `prompt2model.errors`, all of which carry a hint.
     """
     config = config or load_config(**flags)
     text = read_description(description, max_characters=config.parse.max_characters)
@@ -74,10 +73,10 @@ def build(
     folder = store.open_run(Path(out) if out else default_folder(text)).resolve()
     with store.alone(folder):
         check_replaceable(folder / MODEL)
-        _keep_description(folder, text)
+        keep_description(folder, text)
         (folder / "settings.toml").write_text(as_toml(config), encoding="utf-8")
         with suppress(_Stop):
-            _Building(folder, text, config, listener, until, book=book).run()
+            _Building(folder, text, config, listener, until).run()
         run = Run(folder)
         if until == "export":
             run.write_page()
@@ -107,7 +106,8 @@ def _described(folder: Path) -> str:
     return kept.read_text(encoding="utf-8") if kept.is_file() else ""
 
 
-def _keep_description(folder: Path, text: str) -> None:
+def keep_description(folder: Path, text: str) -> None:
+    """Write it into the folder, and say so if that was another one's."""
     if _described(folder) not in ("", text):
         log.warning("%s holds a run of another description: what depends on it is made anew in its place.", folder)
     (folder / DESCRIPTION).write_text(text, encoding="utf-8", newline="")
@@ -127,8 +127,6 @@ class _Building:
     """The stage after which it stops."""
     makes: bool = True
     """Whether it makes what cannot be read back, or stops there."""
-    book: Path | None = None
-    """What was spent, if not in the run's own folder."""
 
     def run(self) -> None:
         config, seed = self.config, self.config.seed
@@ -180,7 +178,7 @@ class _Building:
     @cached_property
     def teacher(self) -> Teacher:
         """Opened when the first stage asks for it: a local one takes seconds to load."""
-        config, book = self.config, self.book or self.folder / "spent.jsonl"
+        config, book = self.config, book_of(self.folder)
         self.opened.append(
             open_teacher(self.teacher_name, options=config.teacher_options, budget_usd=config.budget_usd, book=book)
         )

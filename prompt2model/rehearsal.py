@@ -157,7 +157,8 @@ def rehearse_writing(task: TaskSpec, found: Found, config: GenerateConfig, teach
     for module in filters.values():
         if module.NEEDS:
             module.sift(rows, sieve)
-    scale = config.count / sum(map(_share, strategies))
+    new = config.count - sum(one.module.at_hand(one.options) for one in strategies if hasattr(one.module, "at_hand"))
+    scale = max(new, 0) / sum(map(_share, strategies))
     most = scale * config.over_generate
     usual *= scale
     return work(teacher.asked, teacher.name, teacher.text_tokens, usual=usual, most=most, limit=config.max_tokens)

@@ -4,26 +4,30 @@ Each round is a run in a folder of its own, later ones by the strategy `hard_cas
 to the one that was asked for, and one budget holds for all.
 """
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from prompt2model import registry
+from prompt2model import registry, store
+from prompt2model.book import SHARED
 from prompt2model.config import Config, load_config
 from prompt2model.description import read_description
-from prompt2model.errors import ConfigError
-from prompt2model.pipeline import Listener, build, default_folder
+from prompt2model.errors import ConfigError, RunError
+from prompt2model.marks import FILE as MARKS
+from prompt2model.pipeline import Listener, build, default_folder, keep_description
 from prompt2model.run import Run
 
 HARD = "hard_cases"
 
 
-class Round(NamedTuple):
-    """One of them."""
+class Planned(NamedTuple):
+    """One round: where its run goes, and its settings."""
 
+    number: int
     folder: Path
     config: Config
-    book: Path | None = None
-    """What all of them have spent."""
 
 
 def build_in_rounds(
@@ -35,40 +39,66 @@ def build_in_rounds(
     listener: Listener = lambda stage, record: None,
     **flags: Any,
 ) -> list[Run]:
-    """The runs of all rounds, the last of which has the model: `build` so many times, each after the one before.
+    """The runs of all rounds, in the folders `round-1` and so on of `out`; the last one has the model.
 
-    All else is as in `build`. Raises ConfigError where no rows are to be written, besides what `build` raises.
+    Description, settings and listener are as in `build`, and so is what is raised; besides, ConfigError for rounds
+    without rows of their own, and RunError where `out` is a run.
     """
     config = config or load_config(**flags)
     text = read_description(description, max_characters=config.parse.max_characters)
-    planned = in_rounds(config, rounds, Path(out) if out else default_folder(text))
-    return [build(text, out=one.folder, config=one.config, listener=listener, book=one.book) for one in planned]
+    with in_rounds(text, config, rounds, Path(out) if out else default_folder(text)) as planned:
+        return [build(text, out=begun(one), config=one.config, listener=listener) for one in planned]
 
 
-def in_rounds(config: Config, rounds: int, folder: Path) -> list[Round]:
-    """Where each round goes, and its settings. Raises ConfigError where no rows are to be written."""
-    if not config.generate.count:
+@contextmanager
+def in_rounds(text: str, config: Config, rounds: int, folder: Path) -> Iterator[list[Planned]]:
+    """The rounds, which are to be built in this order; other processes are kept out of their folder meanwhile."""
+    planned = plan_rounds(config, rounds, folder)
+    if (folder / "parse.json").is_file():
+        raise RunError(f"{folder} is a run, and rounds are several.", hint="Choose another folder with --out.")
+    with store.alone(store.open_run(folder)):
+        keep_description(folder, text)
+        (folder / SHARED).touch()
+        yield planned
+
+
+def plan_rounds(config: Config, rounds: int, folder: Path) -> list[Planned]:
+    """Where each round goes, and its settings. Raises ConfigError where one would have no rows of its own."""
+    if not 1 <= rounds <= config.generate.count:
         raise ConfigError(
-            "A round has rows written, and generate.count is 0.", hint="Leave out --rounds, or set --count."
+            f"{rounds} rounds cannot share {config.generate.count} rows.",
+            hint="Each round has rows written: a higher --count, or other --rounds.",
         )
-    folders = [folder / f"round-{number}" for number in range(1, rounds + 1)]
-    configs = [_first(config, rounds), *(_later(config, before, at, rounds) for at, before in enumerate(folders, 2))]
-    return [Round(own, how, folder / "spent.jsonl") for own, how in zip(folders, configs, strict=False)]
+    folder, planned = folder.resolve(), list[Planned]()
+    for number in range(1, rounds + 1):
+        how = _later(config, planned[-1].folder) if planned else _first(config)
+        count = -(-config.generate.count * number // rounds)
+        planned.append(Planned(number, folder / f"round-{number}", _with(how, count=count)))
+    return planned
 
 
-def _first(config: Config, rounds: int) -> Config:
-    """The settings as they are, for fewer rows."""
+def begun(one: Planned) -> Path:
+    """The round's folder, with the marks of the round before where it has none of its own."""
+    before = one.folder.with_name(f"round-{one.number - 1}") / MARKS
+    store.open_run(one.folder)
+    if before.is_file() and not (one.folder / MARKS).exists():
+        shutil.copyfile(before, one.folder / MARKS)
+    return one.folder
+
+
+def _first(config: Config) -> Config:
+    """The settings as they are, without the options of later rounds."""
     asked = {strategy.partition(":")[0] for strategy in config.generate.strategies}
     options = {name: of for name, of in config.generate.options.items() if name != HARD or HARD in asked}
-    return _with(config, count=-(-config.generate.count // rounds), options=options)
+    return _with(config, options=options)
 
 
-def _later(config: Config, before: Path, number: int, rounds: int) -> Config:
+def _later(config: Config, before: Path) -> Config:
     """The settings for what follows the run in the folder `before`."""
     others = set(registry.names("strategies")) - {HARD}
     options = {name: of for name, of in config.generate.options.items() if name not in others}
     options[HARD] = {**options.get(HARD, {}), "run": str(before)}
-    return _with(config, count=-(-config.generate.count * number // rounds), options=options, strategies=(HARD,))
+    return _with(config, options=options, strategies=(HARD,))
 
 
 def _with(config: Config, **generate: Any) -> Config:

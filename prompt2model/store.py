@@ -77,9 +77,12 @@ def read(run: Path, stage: str, record: type[R]) -> R:
     """What a finished stage left, whatever it depended on. Raises RunError when there is nothing."""
     path = run / f"{stage}.json"
     if not path.is_file():
+        rounds = sorted(run.glob("round-*"), key=lambda folder: folder.stat().st_mtime)
         raise RunError(
             f"{run} has no {path.name}: the stage {stage!r} has not been finished there.",
-            hint=f"Finish the run first: prompt2model build … --out {run}",
+            hint=f"Its rounds are runs: {rounds[-1]}"
+            if rounds
+            else f"Finish the run first: prompt2model build … --out {run}",
         )
     try:
         return record.model_validate(json.loads(path.read_text(encoding="utf-8"))["record"])

@@ -12,9 +12,12 @@ from command import Caller, quick
 
 import prompt2model as p2m
 from prompt2model.accounts import total
+from prompt2model.book import SHARED
 from prompt2model.config import Config, GenerateConfig
-from prompt2model.errors import ConfigError
-from prompt2model.rounds import in_rounds
+from prompt2model.errors import ConfigError, RunError
+from prompt2model.marks import FILE, Mark, add_marks, read_marks
+from prompt2model.pipeline import default_folder
+from prompt2model.rounds import begun, in_rounds, plan_rounds
 from prompt2model.run import Run
 
 TASK = "Classify a film as positive or negative."
@@ -51,10 +54,11 @@ def command(teacher, base: Path, folder: Path, *more: str) -> list[str]:
 def test_rows_grow_evenly_and_each_round_begins_with_the_one_before():
     options = {"hard_cases": {"per_case": 2}, "label_first": {"own": 1}, "judge": {"least_score": 3}}
     config = Config(generate=GenerateConfig(count=100, strategies=("label_first",), options=options), budget_usd=2)
-    first, second, third = in_rounds(config, 3, Path("films"))
-    assert [one.folder for one in (first, second, third)] == [Path(f"films/round-{number}") for number in (1, 2, 3)]
+    first, second, third = plan_rounds(config, 3, Path("films"))
+    assert [one.folder for one in (first, second, third)] == [
+        Path.cwd() / f"films/round-{number}" for number in (1, 2, 3)
+    ]
     assert [one.config.generate.count for one in (first, second, third)] == [34, 67, 100]
-    assert {one.book for one in (first, second, third)} == {Path("films/spent.jsonl")}
     assert {one.config.budget_usd for one in (first, second, third)} == {2}
     assert first.config.generate.strategies == ("label_first",)
     assert first.config.generate.options == {"label_first": {"own": 1}, "judge": {"least_score": 3}}
@@ -64,9 +68,45 @@ def test_rows_grow_evenly_and_each_round_begins_with_the_one_before():
         assert later.config.generate.options == {"hard_cases": hard, "judge": {"least_score": 3}}
 
 
-def test_rounds_without_rows_to_write_are_refused():
-    with pytest.raises(ConfigError, match=r"generate\.count is 0"):
-        in_rounds(Config(generate=GenerateConfig(count=0)), 2, Path("films"))
+@pytest.mark.parametrize(("rounds", "count"), [(2, 0), (4, 3), (0, 3), (-1, 3)])
+def test_rounds_without_rows_of_their_own_are_refused(rounds, count):
+    with pytest.raises(ConfigError, match=f"{rounds} rounds cannot share {count} rows"):
+        plan_rounds(Config(generate=GenerateConfig(count=count)), rounds, Path("films"))
+
+
+def test_a_folder_that_is_a_run_takes_no_rounds(tmp_path: Path):
+    (tmp_path / "parse.json").write_text("{}")
+    with pytest.raises(RunError, match="is a run"), in_rounds(TASK, Config(), 2, tmp_path):
+        pass
+
+
+def test_other_processes_and_other_tasks_are_kept_out_of_the_folder(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = default_folder(TASK)
+    with in_rounds(TASK, Config(), 2, folder):
+        with pytest.raises(RunError, match="Another process"), in_rounds(TASK, Config(), 2, folder):
+            pass
+        other = TASK.replace("negative", "negative, or as neither")
+        assert default_folder(TASK) == folder != default_folder(other)
+    with pytest.raises(RunError) as caught:
+        Run(folder).made  # noqa: B018
+    assert "Finish the run first" in caught.value.hint
+    (folder / "round-1").mkdir()
+    with pytest.raises(RunError) as caught:
+        Run(folder).made  # noqa: B018
+    assert caught.value.hint == f"Its rounds are runs: {folder / 'round-1'}"
+
+
+def test_a_round_takes_over_the_marks_of_the_one_before(tmp_path: Path):
+    first, second = plan_rounds(Config(), 2, tmp_path)
+    begun(first)
+    begun(second)
+    assert read_marks(second.folder / FILE) == []
+    mark = Mark(input="a", output="b", accepted=True)
+    add_marks(first.folder, [mark])
+    assert read_marks(begun(second) / FILE) == [mark]
+    add_marks(first.folder, [Mark(input="c", output="d", accepted=True)])
+    assert read_marks(begun(second) / FILE) == [mark]
 
 
 def test_a_second_round_learns_the_rows_of_the_first_and_more_within_one_budget(
@@ -83,7 +123,7 @@ def test_a_second_round_learns_the_rows_of_the_first_and_more_within_one_budget(
     assert before < after
     ways = Counter(row.source.strategy for row in second.made.examples)
     assert ways == {"label_first": 20, "hard_cases": 20}
-    lines = map(json.loads, (tmp_path / "spent.jsonl").read_text().splitlines())
+    lines = map(json.loads, (tmp_path / SHARED).read_text().splitlines())
     spent = sum(line.get("usd", 0.0) for line in lines)
     assert spent == pytest.approx(total([*first.ledger, *second.ledger]).usd)
     asked = len(teacher.asked)
@@ -91,15 +131,27 @@ def test_a_second_round_learns_the_rows_of_the_first_and_more_within_one_budget(
     assert len(teacher.asked) == asked
 
 
+def test_a_second_round_has_what_the_first_has_left_of_the_budget(
+    call: Caller, teacher, tiny_decoder: Path, tmp_path: Path
+):
+    said = call(*command(teacher, tiny_decoder, tmp_path, "--rounds", "2", "--budget", "0.0057"))
+    assert said.code == 1
+    assert "may cost up to $0.0055, and $0.0053 of the budget of $0.0057 is left" in said.err
+    assert Run(tmp_path / "round-1").report.measured
+
+
 def test_the_plan_is_of_the_round_that_comes_next(call: Caller, teacher, tiny_decoder: Path, tmp_path: Path):
     build = command(teacher, tiny_decoder, tmp_path, "--rounds", "2")
     planned = call(*build, "--dry-run", "--json").json()
-    assert Path(planned["folder"]).name == "round-1"
+    assert (Path(planned["folder"]).name, planned["round"], planned["rounds"]) == ("round-1", 1, 2)
+    assert "Round 1 of 2" in call(*build, "--dry-run").out
+    whole = next(step["requests"] for step in planned["steps"] if step["stage"] == "generate")
     assert not any(tmp_path.iterdir())
     assert call(*build[:-2], "--count", "20", "--out", str(tmp_path / "round-1"), "--yes", "--quiet").code == 0
     planned = call(*build, "--dry-run", "--json").json()
     assert Path(planned["folder"]).name == "round-2"
-    assert next(step["requests"] for step in planned["steps"] if step["stage"] == "generate") > 0
+    later = next(step["requests"] for step in planned["steps"] if step["stage"] == "generate")
+    assert whole / 2 < later < 1.5 * whole, "the first round's rows are not asked for again"
 
 
 def test_rounds_in_python(teacher, tiny_decoder: Path, tmp_path: Path):

@@ -559,6 +559,22 @@ def test_the_hardest_rows_are_sure_mistakes_then_unsure_ones_then_doubts():
     assert [case.row.input for case in cases] == ["mail 1", "mail 3", "mail 0"]
 
 
+def test_where_a_student_is_sure_of_all_the_least_sure_tenth_is_hard():
+    rows = [user(f"mail {n}", "bug") for n in range(20)]
+    answers = [answer("bug", 0.9 + n / 1000) for n in range(20)]
+    assert [case.row.input for case in hard_cases.hardest(rows, answers, labels=MAILS.labels)] == ["mail 0", "mail 1"]
+
+
+def test_a_row_with_several_rationales_comes_again_once(tmp_path):
+    rows = [
+        Example(input="one", output="bug", rationale=text, source=Source(kind="teacher", name="t")) for text in "ab"
+    ]
+    splits = Splits(train=tuple(rows), validation=(rows[0].model_copy(update={"input": "two"}),))
+    store.once(tmp_path, "split", Splits, lambda: splits, depends_on=1)
+    assert hard_cases.at_hand(hard_cases.Options(run=str(tmp_path))) == 2
+    assert hard_cases.at_hand(hard_cases.Options(run=str(tmp_path), keep=False)) == 0
+
+
 def test_the_hardest_rows_of_an_open_task_are_those_answered_otherwise():
     rows = [user("one", "The Fox and the Grapes"), user("two", "A Day"), user("three", "The Long Night")]
     answers = [answer("The fox and the grapes."), answer("Something Else"), answer("The Night")]

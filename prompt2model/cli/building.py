@@ -13,7 +13,6 @@ from prompt2model.errors import RunError
 
 if TYPE_CHECKING:
     from prompt2model.planning import Plan
-    from prompt2model.rounds import Round
     from prompt2model.run import Run
 
 
@@ -102,47 +101,68 @@ def _run(
     dry_run: bool,
 ) -> None:
     from prompt2model import pipeline
-    from prompt2model.cli.telling import print_plan, print_report
-    from prompt2model.rounds import Round, in_rounds
 
     screen, folder = Screen(quiet=quiet), out or pipeline.default_folder(text)
-    planned = in_rounds(config, rounds, folder) if rounds > 1 else [Round(folder, config)]
     if dry_run:
-        with screen.working(silently=True):
-            whole = _next_plan(text, planned)
-        screen.print_json(whole) if as_json else print_plan(whole, screen)
+        _tell_plan(text, config, rounds, folder, screen, as_json=as_json)
         return
-    runs = list["Run"]()
-    for one in planned:
-        if rounds > 1:
-            screen.say(f"Round {len(runs) + 1} of {rounds}: {one.config.generate.count} rows, {one.folder}", "bold")
-        runs.append(_round(text, one, screen, yes=yes))
-        if len(runs) < rounds and not as_json:
-            print_report(runs[-1].report, screen)
+    if rounds == 1:
+        runs = [_build(text, config, folder, screen, yes=yes)]
+    else:
+        runs = _build_rounds(text, config, rounds, folder, screen, yes=yes, as_json=as_json)
     if as_json:
         screen.print_json(_summary(runs[-1]) | ({"rounds": list(map(_summary, runs))} if rounds > 1 else {}))
     else:
         _print_end(runs[-1], screen)
 
 
-def _round(text: str, one: "Round", screen: Screen, *, yes: bool) -> "Run":
+def _build(text: str, config: Config, folder: Path, screen: Screen, *, yes: bool) -> "Run":
     from prompt2model import pipeline
     from prompt2model.cli.consent import accept_cost
     from prompt2model.cli.telling import accounting, resumable, teller
 
-    folder, config, book = one
     steps = accept_cost(config, lambda: _plan(text, config, folder, asks_hub=False).steps, screen, yes=yes)
     with accounting(folder, steps, screen), resumable(screen, str(folder)):
-        return pipeline.build(text, out=folder, config=config, listener=teller(screen), book=book)
+        return pipeline.build(text, out=folder, config=config, listener=teller(screen))
 
 
-def _next_plan(text: str, planned: "list[Round]") -> "Plan":
-    """Of the first round that is not finished, else of the last: a round's plan needs the student of the one before."""
-    for one in planned:
-        whole = _plan(text, one.config, one.folder)
-        if not all(step.is_kept for step in whole.steps):
-            break
-    return whole
+def _build_rounds(
+    text: str, config: Config, rounds: int, folder: Path, screen: Screen, *, yes: bool, as_json: bool
+) -> "list[Run]":
+    from prompt2model.cli.telling import print_report, short
+    from prompt2model.rounds import begun, in_rounds
+
+    runs: list[Run] = []
+    with in_rounds(text, config, rounds, folder) as planned:
+        for one in planned:
+            rows = one.config.generate.count
+            screen.say(f"\nRound {one.number} of {rounds}: {rows} rows, in {short(one.folder)}", "bold")
+            runs.append(_build(text, one.config, begun(one), screen, yes=yes))
+            if one is not planned[-1] and not as_json:
+                print_report(runs[-1].report, screen)
+    return runs
+
+
+def _tell_plan(text: str, config: Config, rounds: int, folder: Path, screen: Screen, *, as_json: bool) -> None:
+    """The plan; of rounds that of the next one, since it takes the student of the one before."""
+    from prompt2model.cli.telling import print_plan
+    from prompt2model.rounds import plan_rounds
+
+    place = {}
+    with screen.working(silently=True):
+        if rounds == 1:
+            whole = _plan(text, config, folder)
+        else:
+            for one in plan_rounds(config, rounds, folder):
+                whole, place = _plan(text, one.config, one.folder), {"round": one.number, "rounds": rounds}
+                if not all(step.is_kept for step in whole.steps):
+                    break
+    if as_json:
+        screen.print_json(whole.model_dump(mode="json") | place)
+        return
+    if place:
+        screen.print(f"Round {place['round']} of {rounds}; those after it are planned when its student is there.\n")
+    print_plan(whole, screen)
 
 
 def _plan(text: str, config: Config, folder: Path, *, asks_hub: bool = True) -> "Plan":

@@ -36,7 +36,10 @@ def accept_cost(config: Config, steps: Callable[[], Iterable["Step"]], screen: S
         )
     screen.say(cost)
     if not (yes or config.budget_usd or screen.accept("Go on?")):
-        raise ConfigError("Nothing was started.", hint="--budget 5 sets a limit; build --dry-run shows what would run.")
+        raise ConfigError(
+            "Nobody agreed, so the teacher was not asked.",
+            hint="--budget 5 sets a limit; build --dry-run shows what would run.",
+        )
     return planned
 
 

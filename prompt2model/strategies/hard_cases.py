@@ -12,7 +12,7 @@ The rows that the teacher wrote for the earlier run come first, so `generate.cou
 student finds hard is looked for among those that it learned from; rows of data sets are not shown to the teacher.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,8 @@ KINDS = ("classification", "generation")
 
 HARD = 0.3
 """From so much hardness on a row is a hard case: a label that is right is given 70 % at most."""
+FEWEST = 0.1
+"""Of the rows, the hardest are cases in any event: a student is often sure of all that it has learned."""
 
 
 class Options(NoOptions):
@@ -62,7 +64,7 @@ def write(round: Round) -> Iterator[Example | Dropped]:
     yield from again
     missing = round.count - len(again)
     if missing and not work.cases:
-        yield Dropped(reason="the student finds no row hard")
+        yield Dropped(reason="the earlier run has no row to show")
         return
     prompts: list[tuple[int, tuple[Message, ...]]] = []
     for size in sizes(missing, round.options.per_case):
@@ -73,9 +75,10 @@ def write(round: Round) -> Iterator[Example | Dropped]:
 
 
 def hardest(rows: Sequence[Example], answers: Sequence[Answer], *, labels: Sequence[str]) -> list[Case]:
-    """The hard cases among the rows, given the student's answers, the hardest first."""
+    """The hard cases among the rows, given the student's answers, the hardest first; a tenth of the rows at least."""
     cases = [Case(row, answer.text, _hardness(row, answer, labels)) for row, answer in zip(rows, answers, strict=True)]
-    return sorted((case for case in cases if case.hardness >= HARD), key=lambda case: -case.hardness)
+    cases.sort(key=lambda case: -case.hardness)
+    return [case for at, case in enumerate(cases) if case.hardness >= HARD or at < FEWEST * len(cases)]
 
 
 def _hardness(row: Example, answer: Answer, labels: Sequence[str]) -> float:
@@ -103,15 +106,35 @@ def _begin(round: Round) -> _Work:
             "The strategy hard_cases needs a run whose student it can ask.",
             hint="--set generate.options.hard_cases.run=FOLDER",
         )
-    run = Path(round.options.run).expanduser()
-    splits = store.read(run, "split", Splits)
-    rows = (*splits.train, *splits.validation, *splits.test)
-    again = [row for row in rows if not row.is_real] if round.options.keep else []
-    shown = [row for row in splits.train if row.source.kind != "data"]
+    splits = _splits(round.options)
+    shown = _once_each(row for row in splits.train if row.source.kind != "data")
     if round.is_rehearsal:
         return _Work([], [Case(row, row.output, HARD) for row in shown])
-    answers = Trained(run).answers([row.input for row in shown])
-    return _Work(again, hardest(shown, answers, labels=round.task.labels))
+    answers = Trained(Path(round.options.run).expanduser()).answers([row.input for row in shown])
+    return _Work(_again(splits, round.options), hardest(shown, answers, labels=round.task.labels))
+
+
+def at_hand(options: Options) -> int:
+    """How many rows come without a request."""
+    return len(_again(_splits(options), options)) if options.run else 0
+
+
+def _splits(options: Options) -> Splits:
+    return store.read(Path(options.run).expanduser(), "split", Splits)
+
+
+def _again(splits: Splits, options: Options) -> list[Example]:
+    """What the teacher wrote for the earlier run, measured and validated rows too: all of it was paid for."""
+    rows = (*splits.train, *splits.validation, *splits.test)
+    return _once_each(row for row in rows if not row.is_real) if options.keep else []
+
+
+def _once_each(rows: Iterable[Example]) -> list[Example]:
+    """Rows that stand several times, with one rationale each, once."""
+    found: dict[tuple[str, str], Example] = {}
+    for row in rows:
+        found.setdefault((row.input, row.output), row)
+    return list(found.values())
 
 
 def _prompt(round: Round, case: Case, size: int) -> tuple[Message, ...]:
