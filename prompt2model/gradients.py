@@ -45,7 +45,7 @@ class Gradients:
 
     def clear(self) -> None:
         """Forget them. The sums' memory is kept for the next ones, as far as these use it."""
-        self.spare = {place: found for place, found in self.sums.items() if not found.is_cuda}
+        self.spare = {place: found for place, found in self.sums.items() if found.device.type == "cpu"}
         self.sums = {}
         for parameter in self.parameters:
             parameter.grad = None
@@ -78,7 +78,8 @@ class Gradients:
         """The logits (…, V), as made of the states alone; of states without a gradient none would come back here."""
         are_alike = given[0].dtype == logits.dtype == head.weight.dtype  # not so with mixed precision
         has_gradient = given[0].requires_grad and logits.requires_grad
-        if not (has_gradient and are_alike) or logits.is_cuda or _IS_BY_AUTOGRAD.get():
+        is_elsewhere = logits.device.type != "cpu"
+        if not (has_gradient and are_alike) or is_elsewhere or _IS_BY_AUTOGRAD.get():
             return logits
         add = partial(self._add_product, place)
         made: Tensor = _Product.apply(given[0], head.weight.detach(), logits.detach(), add)  # type: ignore[no-untyped-call]

@@ -35,7 +35,7 @@ class MasterAdamW:
         to_round = list(together(pieces_of(rounded)))
         self.groups = [*to_round, *together(pieces_of(exact))]
         sizes = [sum(piece.weights for piece in pieces) for pieces in to_round]
-        self.memory = torch.empty(max(sizes)) if sizes and not self.masters[0].is_cuda else None
+        self.memory = torch.empty(max(sizes)) if sizes and self.masters[0].device.type == "cpu" else None
         """In which a processor rounds, whose system takes longer to clear new memory than rounding takes."""
 
     def step(self, learning_rate: float, max_norm: float = 1.0) -> float:
