@@ -56,8 +56,13 @@ def stage_line(record: Record) -> str:
         case Report():
             return _measured(record)
         case Artifact():
-            return f"{record.format} in {record.folder}, {_bytes(folder_bytes(record.folder))}"
+            return f"{record.format} in {short(record.folder)}, {_bytes(folder_bytes(record.folder))}"
     raise TypeError(f"{type(record).__name__} is not what a stage makes")
+
+
+def short(path: Path) -> str:
+    """The path from here, if it is below."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def notes_of(record: Record) -> tuple[str, ...]:

@@ -129,8 +129,9 @@ def _build(text: str, config: Config, folder: Path, screen: Screen, *, yes: bool
 def _build_rounds(
     text: str, config: Config, rounds: int, folder: Path, screen: Screen, *, yes: bool, as_json: bool
 ) -> "list[Run]":
-    from prompt2model.cli.telling import print_report, short
+    from prompt2model.cli.telling import print_report
     from prompt2model.rounds import begun, in_rounds
+    from prompt2model.show import short
 
     runs: list[Run] = []
     with in_rounds(text, config, rounds, folder) as planned:
@@ -192,7 +193,8 @@ def _summary(run: "Run") -> dict[str, Any]:
 
 def _print_end(run: "Run", screen: Screen) -> None:
     from prompt2model import show
-    from prompt2model.cli.telling import print_report, short
+    from prompt2model.cli.telling import print_report
+    from prompt2model.show import short
 
     screen.say("")
     print_report(run.report, screen)

@@ -25,8 +25,8 @@ def data(
 ) -> None:
     """Show what the teacher wrote in numbers, and write data.html: plots, kept and dropped rows."""
     from prompt2model import data_report, show
-    from prompt2model.cli.telling import short
     from prompt2model.run import Run
+    from prompt2model.show import short
 
     screen, opened = Screen(quiet=quiet), Run(run)
     found, page = data_report.figures(opened.task, opened.made, opened.spent_on_rows), opened.write_data_page()

@@ -43,7 +43,7 @@ def train(
     On several GPUs: accelerate launch -m prompt2model train RUN
     """
     from prompt2model import again
-    from prompt2model.cli.telling import short
+    from prompt2model.show import short
 
     flags: dict[str, Any] = {"seed": seed, "budget_usd": budget, "train__method": method, "train__init": init}
     flags |= {"train__epochs": epochs, "train__lora_rank": lora_rank}
@@ -105,7 +105,8 @@ def export(
 ) -> None:
     """Write a run's student to a folder that plain transformers loads, with its model card."""
     from prompt2model import again
-    from prompt2model.cli.telling import short, teller
+    from prompt2model.cli.telling import teller
+    from prompt2model.show import short
 
     settings, screen = o.configured(config or again.settings_of(run), set_), Screen(quiet=quiet)
     with screen.working():
@@ -125,8 +126,9 @@ def show_report(
 ) -> None:
     """Show a run's table, and write report.html: examples, curves, mistakes."""
     from prompt2model import report
-    from prompt2model.cli.telling import print_report, short
+    from prompt2model.cli.telling import print_report
     from prompt2model.run import Run
+    from prompt2model.show import short
 
     screen, opened = Screen(quiet=quiet), Run(run)
     measured, page = opened.report, opened.write_page()

@@ -60,8 +60,3 @@ def print_plan(plan: "Plan", screen: Screen) -> None:
         screen.print(line)
     screen.print("")
     screen.print(show.plan_table(plan))
-
-
-def short(path: Path) -> str:
-    """The path from here, if it is below."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
