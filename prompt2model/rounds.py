@@ -54,8 +54,6 @@ def build_in_rounds(
 def in_rounds(text: str, config: Config, rounds: int, folder: Path) -> Iterator[list[Planned]]:
     """The rounds, which are to be built in this order; other processes are kept out of their folder meanwhile."""
     planned = plan_rounds(config, rounds, folder)
-    if (folder / "parse.json").is_file():
-        raise RunError(f"{folder} is a run, and rounds are several.", hint="Choose another folder with --out.")
     with store.alone(store.open_run(folder)):
         keep_description(folder, text)
         (folder / SHARED).touch()
@@ -63,12 +61,17 @@ def in_rounds(text: str, config: Config, rounds: int, folder: Path) -> Iterator[
 
 
 def plan_rounds(config: Config, rounds: int, folder: Path) -> list[Planned]:
-    """Where each round goes, and its settings. Raises ConfigError where one would have no rows of its own."""
+    """Where each round goes, and its settings.
+
+    Raises ConfigError where one would have no rows of its own, and RunError where the folder is a run.
+    """
     if not 1 <= rounds <= config.generate.count:
         raise ConfigError(
             f"{rounds} rounds cannot share {config.generate.count} rows.",
             hint="Each round has rows written: a higher --count, or other --rounds.",
         )
+    if (folder / "parse.json").is_file():
+        raise RunError(f"{folder} is a run, and rounds are several.", hint="Choose another folder with --out.")
     folder, planned = folder.resolve(), list[Planned]()
     for number in range(1, rounds + 1):
         how = _later(config, planned[-1].folder) if planned else _first(config)

@@ -76,8 +76,13 @@ def test_rounds_without_rows_of_their_own_are_refused(rounds, count):
 
 def test_a_folder_that_is_a_run_takes_no_rounds(tmp_path: Path):
     (tmp_path / "parse.json").write_text("{}")
-    with pytest.raises(RunError, match="is a run"), in_rounds(TASK, Config(), 2, tmp_path):
-        pass
+    with pytest.raises(RunError, match="is a run"):
+        plan_rounds(Config(), 2, tmp_path)
+
+
+def test_with_more_rows_in_as_many_more_rounds_the_earlier_ones_stay():
+    three, four = (plan_rounds(Config(generate=GenerateConfig(count=200 * n)), n, Path("films")) for n in (3, 4))
+    assert three == four[:3]
 
 
 def test_other_processes_and_other_tasks_are_kept_out_of_the_folder(tmp_path: Path, monkeypatch):

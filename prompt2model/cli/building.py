@@ -192,14 +192,13 @@ def _summary(run: "Run") -> dict[str, Any]:
 
 
 def _print_end(run: "Run", screen: Screen) -> None:
-    from prompt2model import show
     from prompt2model.cli.telling import print_report
-    from prompt2model.show import short
+    from prompt2model.show import folder_bytes, next_commands, short
 
     screen.say("")
     print_report(run.report, screen)
     model, page = run.artifact.folder, run.folder / "report.html"
-    screen.print(f"\nmodel   {short(model)} ({show.folder_bytes(model) / 1e6:.0f} MB)\nreport  {short(page)}")
+    screen.print(f"\nmodel   {short(model)} ({folder_bytes(model) / 1e6:.0f} MB)\nreport  {short(page)}")
     screen.say("\nNext:")
-    for command in show.next_commands(Path(short(run.folder)), run.task):
+    for command in next_commands(Path(short(run.folder)), run.task):
         screen.say(f"  {command}")

@@ -26,12 +26,11 @@ def data(
     """Show what the teacher wrote in numbers, and write data.html: plots, kept and dropped rows."""
     from prompt2model import data_report, show
     from prompt2model.run import Run
-    from prompt2model.show import short
 
     screen, opened = Screen(quiet=quiet), Run(run)
     found, page = data_report.figures(opened.task, opened.made, opened.spent_on_rows), opened.write_data_page()
     screen.print_json(dataclasses.asdict(found)) if as_json else screen.print(show.data_table(found))
-    screen.say(f"\nThe whole story: {short(page.resolve())}")
+    screen.say(f"\nThe whole story: {show.short(page.resolve())}")
     if open_:
         webbrowser.open(page.resolve().as_uri())
 
