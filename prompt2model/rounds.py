@@ -4,20 +4,25 @@ Each round is a run in a folder of its own, later ones by the strategy `hard_cas
 to the one that was asked for, and one budget holds for all.
 """
 
+import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from prompt2model import registry, store
 from prompt2model.book import SHARED
+from prompt2model.comparison import FEWEST_TO_TELL, compared
 from prompt2model.config import Config, load_config
 from prompt2model.description import read_description
 from prompt2model.errors import ConfigError, RunError
 from prompt2model.marks import FILE as MARKS
 from prompt2model.pipeline import Listener, build, default_folder, keep_description
+from prompt2model.records import Prediction, Report, Score
 from prompt2model.run import Run
+
+logger = logging.getLogger(__name__)
 
 HARD = "hard_cases"
 
@@ -47,7 +52,12 @@ def build_in_rounds(
     config = config or load_config(**flags)
     text = read_description(description, max_characters=config.parse.max_characters)
     with in_rounds(text, config, rounds, Path(out) if out else default_folder(text)) as planned:
-        return [build(text, out=begun(one), config=one.config, listener=listener) for one in planned]
+        runs: list[Run] = []
+        for one in planned:
+            runs.append(build(text, out=begun(one), config=one.config, listener=listener))
+            for remark in remarks([run.report for run in runs], rounds):
+                logger.warning("%s", remark)
+        return runs
 
 
 @contextmanager
@@ -87,6 +97,46 @@ def begun(one: Planned) -> Path:
     if before.is_file() and not (one.folder / MARKS).exists():
         shutil.copyfile(before, one.folder / MARKS)
     return one.folder
+
+
+def remarks(reports: Sequence[Report], rounds: int) -> list[str]:
+    """Whether the last student is better than the one before, and whether another round of `rounds` bodes well."""
+    number = len(reports)
+    gain = _gain(reports[-2], reports[-1], number) if number > 1 else ""
+    doubt = _doubt(reports[-1]) if 0 < number < rounds else ""
+    return [remark for remark in (gain, doubt) if remark]
+
+
+def _gain(before: Report, after: Report, number: int) -> str:
+    """A comparison on real rows: of the others, a later student has learned what an earlier one was measured on."""
+    first, second = ({(one.input, one.expected): one.answer for one in _real(report)} for report in (before, after))
+    rows = [row for row in second if row in first]
+    answers = [second[row] for row in rows], [first[row] for row in rows]
+    names = f"The student of round {number}", f"that of round {number - 1}"
+    truth, metric = [expected for _, expected in rows], after.measured[0].scores[0].metric
+    return compared(*names, answers, truth, metric=metric, kind="real") if rows else ""
+
+
+def _doubt(report: Report) -> str:
+    """A warning where the student is ahead of its teacher: what they see differently is what it would learn next."""
+    scores = {one.who: one.scores[0] for one in report.measured if one.rows == "real" and one.n >= FEWEST_TO_TELL}
+    student, teacher = scores.get("student"), scores.get("teacher")
+    if not student or not teacher or not _is_better(student, teacher):
+        return ""
+    points = f"{100 * student.value:.1f} to {100 * teacher.value:.1f} of {student.metric}"
+    return (
+        f"The student is ahead of its teacher, {points} on {len(_real(report))} real rows. Further rounds teach it the "
+        "teacher's answers to what it is unsure of, and may well do harm: they are for a teacher that knows better."
+    )
+
+
+def _is_better(one: Score, other: Score) -> bool:
+    apart = one.value - other.value
+    return apart > 0 if registry.load("metrics", one.metric).HIGHER_IS_BETTER else apart < 0
+
+
+def _real(report: Report) -> list[Prediction]:
+    return [one for one in report.predictions if one.rows == "real"]
 
 
 def _first(config: Config) -> Config:

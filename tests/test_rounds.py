@@ -17,7 +17,8 @@ from prompt2model.config import Config, GenerateConfig
 from prompt2model.errors import ConfigError, RunError
 from prompt2model.marks import FILE, Mark, add_marks, read_marks
 from prompt2model.pipeline import default_folder
-from prompt2model.rounds import begun, in_rounds, plan_rounds
+from prompt2model.records import Measured, Prediction, Report, Score, TaskSpec
+from prompt2model.rounds import begun, in_rounds, plan_rounds, remarks
 from prompt2model.run import Run
 
 TASK = "Classify a film as positive or negative."
@@ -112,6 +113,50 @@ def test_a_round_takes_over_the_marks_of_the_one_before(tmp_path: Path):
     assert read_marks(begun(second) / FILE) == [mark]
     add_marks(first.folder, [Mark(input="c", output="d", accepted=True)])
     assert read_marks(begun(second) / FILE) == [mark]
+
+
+def report(student: str, teacher: float, *, rows: str = "real", metric: str = "accuracy") -> Report:
+    """Of a student that is right where there is a 1, beside a teacher of that score."""
+    task, share = TaskSpec(instruction=TASK, labels=("a", "b")), student.count("1") / len(student)
+    scores = {"student": share, "teacher": teacher}
+    return Report(
+        task=task,
+        measured=tuple(
+            Measured(
+                who=who, name=who, rows=rows, n=len(student), scores=(Score(metric=metric, value=value, low=0, high=1),)
+            )
+            for who, value in scores.items()
+        ),
+        predictions=tuple(
+            Prediction(input=str(at), expected="a", answer="ab"[one == "0"], rows=rows)
+            for at, one in enumerate(student)
+        ),
+    )
+
+
+def test_what_a_round_brought_is_said_of_the_rows_that_both_were_measured_on():
+    first, second = report("01" * 20, 1.0), report("1" * 40 + "0" * 9, 1.0)
+    (better,) = remarks([first, second], 2)
+    assert better.startswith(
+        "The student of round 2 is better than that of round 1 by more than the noise: +50.0 points"
+    )
+    assert better.endswith("of accuracy on 40 real rows.")
+    (worse,) = remarks([first, second, first], 3)
+    assert worse.startswith("The student of round 3 is worse than that of round 2 by more than the noise: -50.0 points")
+    assert remarks([report("01", 1.0)] * 2, 2) == [
+        "2 real rows: too few to tell the student of round 2 from that of round 1."
+    ]
+    assert remarks([report("01" * 20, 1.0, rows="synthetic")] * 2, 2) == []
+    assert remarks([], 2) == remarks([first], 2) == []
+
+
+def test_a_student_ahead_of_its_teacher_is_warned_of_before_a_further_round():
+    (doubt,) = remarks([report("1" * 15 + "0" * 5, 0.7)], 2)
+    assert doubt.startswith("The student is ahead of its teacher, 75.0 to 70.0 of accuracy on 20 real rows.")
+    assert remarks([report("1" * 15 + "0" * 5, 0.7)], 1) == [], "no round follows"
+    assert remarks([report("1" * 15 + "0" * 5, 0.75)], 2) == []
+    assert remarks([report("1110", 0.7)], 2) == [], "too few rows"
+    assert remarks([report("1" * 15 + "0" * 5, 0.7, rows="synthetic")], 2) == []
 
 
 def test_a_second_round_learns_the_rows_of_the_first_and_more_within_one_budget(

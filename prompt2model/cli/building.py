@@ -114,6 +114,7 @@ def _run(
         screen.print_json(_summary(runs[-1]) | ({"rounds": list(map(_summary, runs))} if rounds > 1 else {}))
     else:
         _print_end(runs[-1], screen)
+    _say_remarks(runs, rounds, screen)
 
 
 def _build(text: str, config: Config, folder: Path, screen: Screen, *, yes: bool) -> "Run":
@@ -136,12 +137,20 @@ def _build_rounds(
     runs: list[Run] = []
     with in_rounds(text, config, rounds, folder) as planned:
         for one in planned:
+            if runs and not as_json:
+                print_report(runs[-1].report, screen)
+            _say_remarks(runs, rounds, screen)
             rows = one.config.generate.count
             screen.say(f"\nRound {one.number} of {rounds}: {rows} rows, in {short(one.folder)}", "bold")
             runs.append(_build(text, one.config, begun(one), screen, yes=yes))
-            if one is not planned[-1] and not as_json:
-                print_report(runs[-1].report, screen)
     return runs
+
+
+def _say_remarks(runs: "list[Run]", rounds: int, screen: Screen) -> None:
+    from prompt2model.rounds import remarks
+
+    for remark in remarks([run.report for run in runs], rounds):
+        screen.say(remark, "yellow")
 
 
 def _tell_plan(text: str, config: Config, rounds: int, folder: Path, screen: Screen, *, as_json: bool) -> None:

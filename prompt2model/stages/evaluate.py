@@ -10,6 +10,7 @@ from typing import Literal
 
 from prompt2model import bootstrap, registry
 from prompt2model.answers import Answer, as_answered, ask, most_tokens
+from prompt2model.comparison import compared
 from prompt2model.config import EvaluateConfig
 from prompt2model.conversation import Message
 from prompt2model.errors import ConfigError, HubError, TeacherError, WeightsError
@@ -23,8 +24,6 @@ Rows = Literal["real", "synthetic"]
 USUAL = {"classification": ("accuracy", "f1"), "generation": ("rouge_l", "chrf", "exact_match")}
 """Metrics that stand beside the task's own."""
 CALLED = {"majority": "the majority answer", "base": "its base model", "teacher": "its teacher"}
-FEWEST_TO_TELL = 10
-"""Rows below which no difference is called one: a handful that agree have an interval without width."""
 
 
 def evaluate(
@@ -235,29 +234,19 @@ class Judge:
 
     def _statement(self, student: Contender, other: Contender, kind: Rows, places: Sequence[int]) -> str:
         kept = [place for place in places if not (student.answers[place].failure or other.answers[place].failure)]
-        name, metric = next(iter(self.metrics.items()))
-        rows = f"{len(kept)} {kind} row" + "s" * (len(kept) != 1)
-        if len(kept) < FEWEST_TO_TELL:
-            return f"{rows}: too few to tell the student from {CALLED[other.who]}."
-        ours, theirs = _texts(student, kept), _texts(other, kept)
-        apart = bootstrap.paired_difference(
-            metric, ours, theirs, self._truth(kept), resamples=self.resamples, seed=self.seed
+        return compared(
+            "The student",
+            CALLED[other.who],
+            (_texts(student, kept), _texts(other, kept)),
+            self._truth(kept),
+            metric=next(iter(self.metrics)),
+            kind=kind,
+            resamples=self.resamples,
+            seed=self.seed,
         )
-        return f"The student {_verdict(apart, metric, CALLED[other.who])}: {_points(apart)} of {name} on {rows}."
 
     def _truth(self, places: Sequence[int]) -> list[str]:
         return [self.rows[place].output for place in places]
-
-
-def _verdict(apart: bootstrap.Difference, metric: ModuleType, other: str) -> str:
-    if not apart.is_more_than_noise:
-        return f"differs from {other} by no more than the noise"
-    is_better = (apart.value > 0) == metric.HIGHER_IS_BETTER
-    return f"is {'better' if is_better else 'worse'} than {other} by more than the noise"
-
-
-def _points(apart: bootstrap.Difference) -> str:
-    return f"{100 * apart.value:+.1f} points [{100 * apart.low:+.1f}, {100 * apart.high:+.1f}]"
 
 
 def _texts(contender: Contender, places: Sequence[int]) -> list[str]:
