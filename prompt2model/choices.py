@@ -43,11 +43,12 @@ _HOW_MANY = re.compile(rf"\b(?:{_NUMBER} or (?:{_NUMBER}|more)|\d+ or more)\s+[^
 _NUMBERED = re.compile(r"(?:\A|(?<=[\s,;:]))(?:\(?\d+|\([a-h])\)\s*")
 _CHOICE = re.compile(rf"{OR}|{SPANISH_OR}|/|\|", re.IGNORECASE)
 _CONJUNCTION = re.compile(rf"\A(?:{OR}|{_AND}|{SPANISH_OR})\s+", re.IGNORECASE)
+_EQUALS = re.compile(r"\w\s*=\s*\w")
 _CONJUNCTION_LAST = re.compile(rf"[,;]?\s*(?:{OR}|{_AND})?\s*\Z", re.IGNORECASE)
 _SHARED = re.compile(any_of("lists", "shared"), re.IGNORECASE)
 _NEVER_IN = re.compile(any_of("lists", "never_in"), re.IGNORECASE)
 _ARTICLE = re.compile(r"\A(?:an?|the|to|use|if|whether|either|ein(?:e|en)?|una?|une?|eher) ", re.IGNORECASE)
-_HEAD_END = re.compile(r"[:：(]|\s[-–—=]+>?\s|\s*→|\.\s|,\s(?:if|when|for|otherwise|else)\b")
+_HEAD_END = re.compile(r"[:：(=]|\s[-–—]+>?\s|\s*→|\.\s|,\s(?:if|when|for|otherwise|else)\b")
 
 
 def split_list(text: str, *, choice: bool = False) -> list[str]:
@@ -70,6 +71,10 @@ def split_list(text: str, *, choice: bool = False) -> list[str]:
     *first, last = _at_commas(_GLOSSES.sub("", sentence))
     if choice and not first and not _CHOICE.search(sentence):
         return []
+    if first and all(_EQUALS.search(item) for item in (*first, last)):
+        return [head(item) for item in (*first, last)]
+    if len(first) == 1 and _CONJUNCTION.match(last):
+        first = _at_conjunction(first[0], has_more=True)  # `A or B, or neither`
     return _without_shared_noun([bare(item) for item in [*first, *_last_items(last, bool(first))] if item.strip()])
 
 
@@ -93,8 +98,8 @@ def is_label(item: str) -> bool:
 
 
 def are_labels(items: list[str], *, max_words: int = MAX_WORDS) -> bool:
-    """Whether there are at least two, and each can be a label; codes of two letters all can."""
-    codes = all(len(item) == 2 and item.isalpha() for item in items)
+    """Whether there are at least two, and each can be a label; codes of two letters all can, but for `it or is`."""
+    codes = all(len(item) == 2 and item.isalpha() for item in items) and (len(items) > 2 or all(map(is_label, items)))
     fit = all(is_label(item) and (len(item.split()) <= max_words or item.isupper()) for item in items)
     return len(items) > 1 and (codes or fit)
 

@@ -107,12 +107,18 @@ def _scale(text: str) -> list[str]:
 
 _NOUN = any_of("lists", "noun")
 _NOUN_COLON = rf"{_NOUN}[*_\"' \t]*(?:\([^)\n]*\)[ \t]*)?[^.:!?\n]{{0,40}}?(?:[:：]|\s[-–—](?=\s))[*_]*"
-_NOUN_ARE = rf"{_NOUN}[ \t]+(?:are|is|include|includes|sind|son|sont)[:：]?(?![^.\n]*:)"
+_IN_USE = (
+    r"(?:(?:that )?(?:we|i|they|you)(?: can)? (?:use|have|want|need|know)|to (?:use|choose from)|in use|used)[ \t]+"
+)
+_NOUN_ARE = rf"{_NOUN}[ \t]+(?:{_IN_USE})?(?:are|is|include|includes|sind|son|sont)[:：]?(?![^.\n]*:)"
+_POSSIBLE_ARE = r"\b(?:possible|allowed|available|valid)[ \t]+(?:\w+[ \t]+)?\w+s[ \t]+(?:are|include)[:：]?(?![^.\n]*:)"
 _ONE_OF = (
     r"(?:\b(?:one of(?: the following| these)?|either of|following|eine[rs]? (?:von|der)|un[oa] de|l'un de|un[oa] tra)"
     r"|其中之一|以下)[^.:!?\n]{0,40}[:：]"
 )
-_LEAD = re.compile(rf"(?:{_NOUN_COLON}|{_NOUN_ARE}|{_ONE_OF}|{_NOUN}[ \t]*$)[ \t]*", re.IGNORECASE | re.MULTILINE)
+_LEAD = re.compile(
+    rf"(?:{_NOUN_COLON}|{_NOUN_ARE}|{_POSSIBLE_ARE}|{_ONE_OF}|{_NOUN}[ \t]*$)[ \t]*", re.IGNORECASE | re.MULTILINE
+)
 _TABLE = re.compile(
     rf"^[ \t]*\|?[ \t]*{_NOUN}[ \t]*\|.*\n[-|: \t]+\n((?:.*\|.*(?:\n|\Z))+)", re.IGNORECASE | re.MULTILINE
 )
