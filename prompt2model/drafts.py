@@ -22,7 +22,8 @@ SAME_SHOTS = 32
 SHORTEST_LIMIT = 64
 """Tokens that a local model may always write."""
 
-LISTED = re.compile(r"<example>(.*?)</example>", re.DOTALL)
+END_OF_ITEM = "</example>"
+LISTED = re.compile(rf"<example>(.*?){END_OF_ITEM}", re.DOTALL)
 """An input in a list of several: the tags of LaMini-LM's prompts."""
 
 LONGEST_LIST = 4096
@@ -114,10 +115,17 @@ def draft_request(prompt: tuple[Message, ...], round: Round) -> Request:
     )
 
 
-def list_request(prompt: tuple[Message, ...], round: Round, size: int) -> Request:
-    """The prompt as a request for a list of `size` inputs."""
-    request = draft_request(prompt, round)
-    return request.model_copy(update={"stop": (), "max_tokens": min(request.max_tokens * size, LONGEST_LIST)})
+def list_requests(prompt: tuple[Message, ...], round: Round, size: int) -> list[tuple[int, Request]]:
+    """Requests for `size` inputs in all, and how many each asks for.
+
+    A model that goes on with a text writes each item as the list's next one: many short texts are written at once, and
+    a small model repeats itself more, the longer its list grows.
+    """
+    requests = [draft_request(prompt, round) for _ in range(size if prompt[-1].role == "assistant" else 1)]
+    if requests[0].continues:
+        return [(1, request.model_copy(update={"stop": (END_OF_ITEM,)})) for request in requests]
+    most_tokens = min(requests[0].max_tokens * size, LONGEST_LIST)
+    return [(size, requests[0].model_copy(update={"max_tokens": most_tokens}))]
 
 
 def sizes(count: int, most: int) -> list[int]:
@@ -127,8 +135,8 @@ def sizes(count: int, most: int) -> list[int]:
 
 def write_lists(round: Round, prompts: Sequence[tuple[int, tuple[Message, ...]]]) -> Iterator[str | Dropped]:
     """The inputs of several lists, each of a given size."""
-    requests = [list_request(prompt, round, size) for size, prompt in prompts]
-    for (size, _), request, reply in zip(prompts, requests, replies(round.teacher, requests), strict=True):
+    asked = [one for size, prompt in prompts for one in list_requests(prompt, round, size)]
+    for (size, request), reply in zip(asked, replies(round.teacher, [request for _, request in asked]), strict=True):
         yield from read_drafts(reply, request, round.task, size)
 
 
@@ -155,7 +163,8 @@ def read_drafts(reply: Reply, request: Request, task: TaskSpec, most: int) -> li
     """
     if reply.finish in ("failed", "filtered"):
         return [Dropped(reason=reply.failure or f"the teacher's reply was {reply.finish}")]
-    found = LISTED.findall("<example>" * request.continues + reply.text)[:most]
+    ended = request.continues and reply.finish != "length"
+    found = LISTED.findall("<example>" * request.continues + reply.text + END_OF_ITEM * ended)[:most]
     if not found:
         return [Dropped(reason="cut off" if reply.finish == "length" else "lists nothing", text=reply.text)]
     return [judged(_unquoted(text.strip()), request, task) for text in found]

@@ -166,13 +166,16 @@ def test_what_a_list_repeats_or_copies_is_counted_and_not_answered():
     assert len(teacher.asked) == 2
 
 
-def test_a_local_teacher_goes_on_with_the_list():
-    teacher = Scripted(
-        lambda request: "bug" if request.choices else "a first one</example>\n<example>a second</example>"
-    )
+def test_a_local_teacher_goes_on_with_the_list_one_item_at_a_time():
+    written = iter(["a first one", "a second"])
+    teacher = Scripted(lambda request: "bug" if request.choices else next(written))
     rows = run("example_guided", MAILS, teacher, count=2)
     assert [row.input for row in rows] == ["a first one", "a second"]
-    assert teacher.asked[0].messages[-1].content.endswith("<example>")
+    first, second = teacher.asked[:2]
+    assert first.messages == second.messages
+    assert first.messages[-1].content.endswith("<example>")
+    assert first.stop == second.stop == ("</example>",)
+    assert first.seed != second.seed
 
 
 def topics_of(request: Request) -> list[str]:

@@ -16,7 +16,7 @@ from pydantic import Field
 from prompt2model.answers import read_label
 from prompt2model.cache import key
 from prompt2model.conversation import Reply, Request
-from prompt2model.drafts import list_request, read_drafts, sizes
+from prompt2model.drafts import list_requests, read_drafts, sizes
 from prompt2model.prompts import messages, render
 from prompt2model.records import Dropped, Example, Source
 from prompt2model.rewordings import Rewordings
@@ -83,8 +83,8 @@ class _Pool:
 
 def _instructions(round: Round, pool: _Pool) -> Iterator[str | Dropped]:
     lists = sizes(round.count, round.options.per_request)
-    requests = [_instructions_request(round, pool, size) for size in lists]
-    for size, request, reply in zip(lists, requests, replies(round.teacher, requests), strict=True):
+    asked = [one for size in lists for one in _instructions_requests(round, pool, size)]
+    for (size, request), reply in zip(asked, replies(round.teacher, [request for _, request in asked]), strict=True):
         for draft in read_drafts(reply, request, round.task, size):
             one = draft if isinstance(draft, Dropped) else _sifted(draft, round, pool)
             if not isinstance(one, Dropped):
@@ -93,7 +93,7 @@ def _instructions(round: Round, pool: _Pool) -> Iterator[str | Dropped]:
             yield one
 
 
-def _instructions_request(round: Round, pool: _Pool, size: int) -> Request:
+def _instructions_requests(round: Round, pool: _Pool, size: int) -> list[tuple[int, Request]]:
     options, rng = round.options, round.rng
     machine = rng.sample(pool.machine, min(options.machine, len(pool.machine)))
     human = rng.sample([seed.instruction for seed in pool.human], min(options.human, len(pool.human)))
@@ -103,7 +103,7 @@ def _instructions_request(round: Round, pool: _Pool, size: int) -> Request:
         "generate/self_instruct.j2", instructions=instructions, size=size, language=language, continues=continues
     )
     drawn = {"temperature": options.temperature, "top_p": options.top_p}
-    return list_request(prompt, round, size).model_copy(update=drawn)
+    return [(most, request.model_copy(update=drawn)) for most, request in list_requests(prompt, round, size)]
 
 
 def _sifted(instruction: str, round: Round, pool: _Pool) -> str | Dropped:
