@@ -1,5 +1,5 @@
 """What makes written data good: students' scores on real test rows, by strategy, with one filter less, alone or more,
-with a temperature that rises, and in two rounds.
+with a temperature that rises or is lower, and in two rounds.
 
     python benchmarks/data_proof.py DATA [TASK ...] --results data_proof.jsonl
 
@@ -43,6 +43,7 @@ Settings = dict[str, Any]
 Filters = tuple[str, ...]
 ANNEALED: Settings = {"anneal_from": 0.5, "temperature": 1.5}
 """On average about the usual temperature, 1: what differs is the order."""
+COOLER: Settings = {"temperature": 0.7}
 NEED_MORE = ("transform", "hard_cases")
 """Strategies that need a data set or a finished run besides the prompt; rounds make such runs."""
 TASKS = ["sst2", "claim_stance", "question_repair", "restaurant_text"]
@@ -76,6 +77,7 @@ def arms(task: TaskSpec, teacher: Teacher) -> Iterator[tuple[str, tuple[Settings
         if is_new and suits(task, teacher, filters=(name,)):
             yield f"with {name}", ({}, (*filters, name))
     yield "annealed", (ANNEALED, filters)
+    yield "cooler", (COOLER, filters)
     yield "two rounds", ({"rounds": 2}, filters)
     for name in registry.names("strategies"):
         if name not in (*names, *NEED_MORE) and suits(task, teacher, strategies=(name,)):
