@@ -99,7 +99,7 @@ def test_an_open_task_is_written_input_first_without_a_second_answer(caplog):
         ({"count": 4000}, True, 64),
         ({"count": 400}, False, 64),
         ({"count": 4000}, False, 500),
-        ({"count": 100_000}, False, 1024),
+        ({"count": 100_000}, False, 4096),
         ({"count": 4000, "round_size": 7}, False, 7),
         ({"count": 4000, "round_size": 700}, True, 700),
     ],

@@ -29,7 +29,7 @@ DRY_SHARE = 0.05
 """The yield has dried up when each of so many rounds in a row keeps less than this share."""
 SMALLEST_ROUND = 16
 """Candidates of a round at least (or `round_size`, if that is less): a handful says nothing about the yield."""
-USUAL_ROUND, LARGEST_ROUND = 64, 1024
+USUAL_ROUND, LARGEST_ROUND = 64, 4096
 """Candidates of a round, where no number is set; a server is asked for more of them at a time, up to so many."""
 LATER_ROUND = 128
 """Those of a local teacher once a round's worth is kept: there is enough to show, and many texts at once cost less."""
