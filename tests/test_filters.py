@@ -4,7 +4,7 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 import numpy as np
@@ -460,6 +460,41 @@ def test_judge_shows_the_row_and_every_question_and_asks_for_json_where_it_can_b
         prompt = "\n".join(message.content for message in request.messages)
         assert all(text in prompt for text in ("a fine film", "good", REVIEWS.instruction, *judge.rubric().values()))
         assert (request.json_schema is not None) == has_schema
+
+
+def by_odds(odds: Callable[[str], float]) -> Scripted:
+    """A local teacher with likelihoods and without JSON: the log-odds of its yes, given the prompt."""
+    return Scripted(lambda asked: Reply(logprobs=(odds(asked.messages[-1].content), 0.0)), can=("text", "logprobs"))
+
+
+def test_a_local_judge_is_asked_for_the_likelihood_of_a_yes_to_each_question():
+    teacher = by_odds(lambda asked: -1.0 if "right for this" in asked and "a wrong one" in asked else 1.0)
+    strict = Sieve(REVIEWS, teacher, GenerateConfig(options={"judge": {"least_score": 1}}))
+    judged = judge.sift([row("a fine one"), row("a wrong one")], strict)
+    assert [reason(one) for one in judged] == ["kept", "judged: not correct"]
+    assert len(teacher.asked) == 2 * len(judge.rubric())
+    assert all(asked.choices == ("yes", "no") for asked in teacher.asked)
+    mild = sieve(REVIEWS, teacher=teacher)
+    assert reason(judge.sift([row("a wrong one")], mild)[0]) == "kept"
+
+
+def test_a_local_judge_that_leans_to_no_is_measured_by_what_it_says_of_the_users_examples():
+    odds = {"theirs": -3.0, "better": -2.0, "worse": -4.0}
+    teacher = by_odds(lambda asked: next(value for text, value in odds.items() if text in asked))
+    given = REVIEWS.model_copy(update={"examples": (row("theirs", kind="user"),)})
+    ours = sieve(given, teacher=teacher)
+    assert [reason(one) for one in judge.sift([row("better"), row("worse")], ours)] == ["kept", "judged: not realistic"]
+    asked = len(teacher.asked)
+    judge.sift([row("better")], ours)
+    assert len(teacher.asked) == asked + len(judge.rubric()), "the examples are judged once"
+    assert [reason(one) for one in judge.sift([row("better")], sieve(REVIEWS, teacher=teacher))] == [
+        "judged: not realistic"
+    ]
+
+
+def test_a_local_judge_that_gives_no_answer_keeps_nothing():
+    teacher = Scripted(lambda asked: Reply(finish="failed", failure="too long"), can=("text", "logprobs"))
+    assert [reason(one) for one in judge.sift([row("a")], sieve(REVIEWS, teacher=teacher))] == ["no verdict"]
 
 
 # balance

@@ -4,6 +4,8 @@ import json
 import re
 from collections.abc import Sequence
 from functools import cache
+from itertools import islice
+from statistics import fmean
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,6 +20,7 @@ KINDS = ("classification", "generation")
 LOOKS_AT = ()
 
 MAX_TOKENS = 200
+YES_OR_NO = ("yes", "no")
 
 
 class Options(BaseModel):
@@ -33,10 +36,48 @@ def sift(candidates: Sequence[Example], sieve: Sieve) -> list[Example | Dropped]
 
     Questions that can be answered with yes or no add up better than one grade. The judge is the run's teacher, whose
     requests are in the plan and in the budget. It judges its own writing mildly; a `least_score` of 1 asks for more.
+    A local model is asked one question at a time, and how likely its yes is: small ones write no JSON that can be read.
     """
     least = sieve.options("judge").least_score
+    if sieve.teacher.is_local and "logprobs" in sieve.teacher.can and "json_schema" not in sieve.teacher.can:
+        usual = sieve.once(_usual_odds)
+        return [
+            _weighed(row, odds, usual, least) for row, odds in zip(candidates, _odds(candidates, sieve), strict=True)
+        ]
     requests = [_request(row, sieve) for row in candidates]
     return [_judged(row, reply, least) for row, reply in zip(candidates, replies(sieve.teacher, requests), strict=True)]
+
+
+def _odds(rows: Sequence[Example], sieve: Sieve) -> list[list[float]]:
+    """The log-odds of a yes to each question of the rubric, for each row; none where there is no answer."""
+    asked = [
+        Request(
+            messages=messages("filters/judge.j2", task=sieve.task, row=row, rubric={}, question=question),
+            choices=YES_OR_NO,
+        )
+        for row in rows
+        for question in rubric().values()
+    ]
+    found = iter(replies(sieve.teacher, asked))
+    of_row = [[reply.logprobs for reply in islice(found, len(rubric()))] for _ in rows]
+    return [[yes - no for yes, no in answers] if all(answers) else [] for answers in of_row]
+
+
+def _usual_odds(sieve: Sieve) -> list[float]:
+    """For each question the mean log-odds over the user's examples, which are as they should be; 0 at most.
+
+    Without them a model that leans to no would leave nothing.
+    """
+    of_row = [odds for odds in _odds(sieve.task.examples, sieve) if odds]
+    return [min(0.0, fmean(column)) for column in zip(*of_row, strict=True)] or [0.0] * len(rubric())
+
+
+def _weighed(row: Example, odds: Sequence[float], usual: Sequence[float], least_score: float) -> Example | Dropped:
+    if not odds:
+        return Dropped(reason="no verdict", text=row.input)
+    return _passed(
+        row, {name: one >= needed for name, one, needed in zip(rubric(), odds, usual, strict=True)}, least_score
+    )
 
 
 @cache
@@ -47,7 +88,7 @@ def rubric() -> dict[str, str]:
 
 
 def _request(row: Example, sieve: Sieve) -> Request:
-    asked = messages("filters/judge.j2", task=sieve.task, row=row, rubric=rubric())
+    asked = messages("filters/judge.j2", task=sieve.task, row=row, rubric=rubric(), question="")
     schema = {
         "type": "object",
         "properties": {name: {"type": "boolean"} for name in rubric()},
@@ -64,6 +105,10 @@ def _judged(row: Example, reply: Reply, least_score: float) -> Example | Dropped
     verdict = read_verdict(reply.text)
     if verdict is None:
         return Dropped(reason="unreadable verdict", text=reply.text)
+    return _passed(row, verdict, least_score)
+
+
+def _passed(row: Example, verdict: dict[str, bool], least_score: float) -> Example | Dropped:
     failed = [name for name, is_so in verdict.items() if not is_so]
     if 1 - len(failed) / len(verdict) >= least_score:
         return row
