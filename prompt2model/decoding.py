@@ -262,4 +262,12 @@ def extend(text: Writing, token: int, codec: Codec) -> None:
     text.tokens.append(token)
     if text.stop:
         so_far = codec.text(text.tokens)
-        text.finished = any(stop in so_far for stop in text.stop)
+        text.finished = until(so_far, text.stop) != so_far
+
+
+def until(text: str, stops: Sequence[str]) -> str:
+    """The text before the first of the stops. Blanks before its first word are no end: small models begin with them."""
+    begun = text.lstrip()
+    for stop in stops:
+        begun = begun.partition(stop)[0]
+    return text[: len(text) - len(text.lstrip())] + begun

@@ -27,7 +27,7 @@ from prompt2model.attention import use_attention
 from prompt2model.batches import Codec
 from prompt2model.beams import search
 from prompt2model.conversation import Reply, Request
-from prompt2model.decoding import Writing, likelihoods, write
+from prompt2model.decoding import Writing, likelihoods, until, write
 from prompt2model.errors import RunError, WeightsError
 from prompt2model.memory import answered_at_once, in_batches
 from prompt2model.norms import use_fused_norms
@@ -321,13 +321,6 @@ def _gap(request: Request) -> str:
     """The space before a choice that goes on with a line, as in "Label: positive"."""
     is_within_a_line = request.continues and not request.messages[-1].content.endswith((" ", "\n"))
     return " " if is_within_a_line else ""
-
-
-def until(text: str, stops: Sequence[str]) -> str:
-    """The text before the first of the stops."""
-    for stop in stops:
-        text = text.partition(stop)[0]
-    return text
 
 
 def _product_seconds(dtype: torch.dtype) -> float:

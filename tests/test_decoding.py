@@ -19,7 +19,7 @@ from transformers import (
 
 from prompt2model.batches import Codec, Row
 from prompt2model.beams import search
-from prompt2model.decoding import State, Writing, likelihoods, write
+from prompt2model.decoding import State, Writing, extend, likelihoods, until, write
 from prompt2model.heads import counted_logits
 from prompt2model.prefixes import common_beginnings
 from prompt2model.replay import Replay
@@ -190,6 +190,30 @@ def test_a_stop_string_ends_a_text(models):
     assert text.finished
     assert stop in codec.text(text.tokens)
     assert stop not in codec.text(text.tokens[:-1])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("\n\nfirst line\nsecond", "\n\nfirst line"),
+        ("\n \n", "\n \n"),
+        (" one\ntwo STOP", " one"),
+        ("STOP", ""),
+        ("none of them", "none of them"),
+    ],
+)
+def test_a_text_goes_to_its_first_stop_and_blanks_before_its_first_word_are_none(text, expected):
+    assert until(text, ("\n", "STOP")) == expected
+
+
+def test_a_text_that_begins_with_its_stop_goes_on_to_the_next_one(models):
+    _, codec = models["llama"]
+    written = Writing((1,), 99, stop=("\n",))
+    for token in codec.tokenizer.encode("\na film\n", add_special_tokens=False):
+        assert not written.finished
+        extend(written, token, codec)
+    assert written.finished
+    assert until(codec.text(written.tokens), written.stop).strip() == "a film"
 
 
 # Beams

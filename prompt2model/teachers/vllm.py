@@ -14,8 +14,9 @@ from prompt2model import weights
 from prompt2model.batches import Codec
 from prompt2model.config import Settings
 from prompt2model.conversation import Reply, Request
+from prompt2model.decoding import until
 from prompt2model.errors import MissingExtra, TeacherError, WeightsError
-from prompt2model.student import choices_of, chosen, fingerprint, load_codec, prompt_of, until
+from prompt2model.student import choices_of, chosen, fingerprint, load_codec, prompt_of
 
 DECIDING = ("max_length",)
 
