@@ -1,30 +1,23 @@
-"""Drafts: what a teacher is shown when it is to write an input, and the input read out of its reply."""
+"""Drafts: what a teacher is shown when it is to write an input."""
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from math import ceil
 from random import Random
 
-from prompt2model.conversation import Message, Reply, Request
+from prompt2model.conversation import Message, Request
+from prompt2model.draft_reading import BEGIN_OF_ITEM, END_OF_ITEM, ends_of_input, read_draft, read_drafts
 from prompt2model.prompts import messages, render
 from prompt2model.records import Dropped, Example, TaskSpec
 from prompt2model.strategies import Round
 from prompt2model.teacher import replies
-from prompt2model.twins import normalise, words
-
-ECHO_WORDS = 4
-"""From so many words on, a text that stands in the prompt is copied from there, not written."""
+from prompt2model.twins import words
 
 SAME_SHOTS = 32
 """Requests in a row that show the same examples: a local model reads what they have in common once."""
 
 SHORTEST_LIMIT = 64
 """Tokens that a local model may always write."""
-
-END_OF_ITEM = "</example>"
-LISTED = re.compile(rf"<example>(.*?){END_OF_ITEM}", re.DOTALL)
-"""An input in a list of several: the tags of LaMini-LM's prompts."""
 
 LONGEST_LIST = 4096
 """Tokens of a list at most."""
@@ -107,7 +100,7 @@ def draft_request(prompt: tuple[Message, ...], round: Round) -> Request:
     return Request(
         messages=prompt,
         continues=continues,
-        stop=(_end_of_input(round.task),) if continues else (),
+        stop=ends_of_input(round.task) if continues else (),
         max_tokens=min(config.max_tokens, _most_tokens(round.task)) if continues else config.max_tokens,
         temperature=round.temperature,
         top_p=LOCAL_TOP_P if teacher.is_local else 1.0,
@@ -123,7 +116,7 @@ def list_requests(prompt: tuple[Message, ...], round: Round, size: int) -> list[
     """
     requests = [draft_request(prompt, round) for _ in range(size if prompt[-1].role == "assistant" else 1)]
     if requests[0].continues:
-        return [(1, request.model_copy(update={"stop": (END_OF_ITEM,)})) for request in requests]
+        return [(1, request.model_copy(update={"stop": (END_OF_ITEM, BEGIN_OF_ITEM)})) for request in requests]
     most_tokens = min(requests[0].max_tokens * size, LONGEST_LIST)
     return [(size, requests[0].model_copy(update={"max_tokens": most_tokens}))]
 
@@ -141,45 +134,8 @@ def write_lists(round: Round, prompts: Sequence[tuple[int, tuple[Message, ...]]]
 
 
 def _most_tokens(task: TaskSpec) -> int:
-    """A token for each character of the longest input shown, which is plenty: a weak model may never find an end."""
-    return max([SHORTEST_LIMIT, *(len(example.input) for example in task.examples)])
-
-
-def read_draft(reply: Reply, request: Request, task: TaskSpec) -> str | Dropped:
-    """The input that the reply holds, or why it holds none."""
-    if reply.finish in ("failed", "filtered"):
-        return Dropped(reason=reply.failure or f"the teacher's reply was {reply.finish}")
-    whole = _without_wrapping(reply.text, task)
-    text = _first_block(whole, task)
-    if text and reply.finish == "length" and text == whole:
-        return Dropped(reason="cut off", text=reply.text)
-    return judged(text, request, task)
-
-
-def read_drafts(reply: Reply, request: Request, task: TaskSpec, most: int) -> list[str | Dropped]:
-    """Up to `most` inputs that the reply lists between <example> and </example>, or why it holds none.
-
-    An input that is begun and not ended is left out: Self-Instruct, https://arxiv.org/abs/2212.10560, does so too.
-    """
-    if reply.finish in ("failed", "filtered"):
-        return [Dropped(reason=reply.failure or f"the teacher's reply was {reply.finish}")]
-    ended = request.continues and reply.finish != "length"
-    found = LISTED.findall("<example>" * request.continues + reply.text + END_OF_ITEM * ended)[:most]
-    if not found:
-        return [Dropped(reason="cut off" if reply.finish == "length" else "lists nothing", text=reply.text)]
-    return [judged(_unquoted(text.strip()), request, task) for text in found]
-
-
-def judged(text: str, request: Request, task: TaskSpec) -> str | Dropped:
-    """The text, or why it is no new input."""
-    for reason, is_so in (
-        ("empty reply", not text),
-        ("says its label", _says_a_label(text, task.labels)),
-        ("copied from the prompt", _is_echo(text, request, task)),
-    ):
-        if is_so:
-            return Dropped(reason=reason, text=text)
-    return text
+    """A token for each byte of the longest input shown, which is plenty: a weak model may never find an end."""
+    return max([SHORTEST_LIMIT, *(len(example.input.encode()) for example in task.examples)])
 
 
 def _draw(rows: Sequence[Example], count: int, rng: Random) -> list[Example]:
@@ -204,6 +160,7 @@ def _draw_least_worn(rows: Sequence[Example], count: int, rng: Random, users: in
     missing = count - len(first)
     rows_with = Counter(word for row in written for word in set(_subject(row)))
     drawn = rng.sample(written, min(missing * CHOSEN_FROM, len(written)))
+    missing = min(missing, len(drawn))
     least = [min(drawn[i::missing], key=lambda row: _wear(row, rows_with, len(written))) for i in range(missing)]
     return first + least
 
@@ -215,62 +172,3 @@ def _wear(row: Example, rows_with: Counter[str], most: int) -> int:
 
 def _subject(row: Example) -> list[str]:
     return [word for word in words(row.input) if len(word) >= SUBJECT_LETTERS]
-
-
-_FENCE = re.compile(r"^```\w*\n(.*?)(?:\n```.*)?$", re.DOTALL)
-_MARKER = re.compile(r"^(?:[-*•]|\(?\d{1,3}[.)])\s+")
-_NAME = re.compile(r"^[*_]*(?:new |example |the )?(?:input|text|example|sentence)(?: \d+)?[*_]*\s*[:：][*_]*\s*", re.I)
-_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "„": "“", "「": "」", "`": "`"}
-
-
-def _without_wrapping(text: str, task: TaskSpec) -> str:
-    """The text without a code fence, a line that announces it, a list marker, its field's name and quotes around it."""
-    text = _FENCE.sub(r"\1", text.strip()).strip()
-    announcement, newline, rest = text.partition("\n")
-    if newline and announcement.rstrip("*_ ").endswith((":", "：")):
-        text = rest.strip()
-    for prefix in (_MARKER, _NAME):
-        if not any(prefix.match(example.input) for example in task.examples):
-            text = prefix.sub("", text)
-    return text.strip()
-
-
-def _first_block(text: str, task: TaskSpec) -> str:
-    """As much as the user's examples show an input to be: everything, a paragraph, or (also without any) a line."""
-    return _unquoted(text.partition(_end_of_input(task))[0].strip())
-
-
-def _end_of_input(task: TaskSpec) -> str:
-    """What no input contains, by the user's examples: a paragraph's end, or a line's where all are single lines."""
-    inputs = [example.input.strip() for example in task.examples]
-    if any("\n\n" in text for text in inputs):
-        return "\n\n\n"
-    return "\n\n" if any("\n" in text for text in inputs) else "\n"
-
-
-def _unquoted(text: str) -> str:
-    """The text without the quotes around it, or without an opening one that is never closed."""
-    closing = _QUOTES.get(text[:1])
-    if closing is None:
-        return text
-    inner = text[1:].removesuffix(closing)
-    return text if closing in inner or text[0] in inner else inner.strip()
-
-
-def _says_a_label(text: str, labels: Sequence[str]) -> bool:
-    """Whether the text gives its answer away, as in "Label: positive" or "... (positive)"."""
-    if not labels:
-        return False
-    any_label = "|".join(re.escape(label) for label in labels)
-    announced = rf"\b(?:label|output|answer|class|category|classification)\W{{1,4}}(?:{any_label})(?!\w)"
-    appended = rf"[(\[](?:{any_label})[)\]]\W*$"
-    return bool(re.search(f"{announced}|{appended}", text, re.IGNORECASE))
-
-
-def _is_echo(text: str, request: Request, task: TaskSpec) -> bool:
-    """Whether the text is copied from what the teacher was told, or repeats the instruction."""
-    written, instruction = normalise(text), normalise(task.instruction)
-    if len(written.split()) < ECHO_WORDS:
-        return written == instruction
-    prompt = " ".join(normalise(message.content) for message in request.messages)
-    return f" {written} " in f" {prompt} " or instruction in written

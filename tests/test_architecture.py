@@ -30,7 +30,7 @@ FLOORS = (
     " book batch_notes replay optimiser sampling losses",
     # 3
     "config weights cache ledger hub questions batches second_reading front_matter keyed outputs tables report"
-    " answer_words answer_guesses quoted data_blocks servers accounts method_choice comparison",
+    " answer_words answer_guesses quoted data_blocks servers accounts method_choice comparison draft_reading",
     # 4
     "description answers student_prompt memory decoding heads supply catalogue chat columns lines model_card"
     " filters methods strategies teachers settings recipe embeddings labels",

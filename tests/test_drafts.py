@@ -5,10 +5,12 @@ from random import Random
 import pytest
 
 from prompt2model.conversation import Message, Reply, Request
-from prompt2model.drafts import MOST_SHOWN, hint, read_draft, shown
+from prompt2model.draft_reading import ends_of_input, read_draft, read_drafts
+from prompt2model.drafts import MOST_SHOWN, hint, shown
 from prompt2model.records import Dropped, Example, Source, TaskSpec
 
 PROMPT = Request(messages=(Message(role="user", content="Write one new input whose label is clearly billing."),))
+GOES_ON = PROMPT.model_copy(update={"continues": True})
 
 
 def row(text: str, output: str = "bug", kind: str = "user") -> Example:
@@ -24,8 +26,8 @@ def mails(*examples: str) -> TaskSpec:
     )
 
 
-def read(text: str, *examples: str, finish: str = "stop") -> str | Dropped:
-    return read_draft(Reply(text=text, finish=finish), PROMPT, mails(*examples))
+def read(text: str, *examples: str, finish: str = "stop", request: Request = PROMPT) -> str | Dropped:
+    return read_draft(Reply(text=text, finish=finish), request, mails(*examples))
 
 
 @pytest.mark.parametrize(
@@ -50,8 +52,9 @@ def read(text: str, *examples: str, finish: str = "stop") -> str | Dropped:
         ("発票が間違っています。", "発票が間違っています。"),
     ],
 )
-def test_an_input_is_read_without_what_surrounds_it(text, expected):
-    assert read(text) == expected
+@pytest.mark.parametrize("request_", [PROMPT, GOES_ON], ids=["answers", "goes on"])
+def test_an_input_is_read_without_what_surrounds_it(text, expected, request_):
+    assert read(text, request=request_) == expected
 
 
 @pytest.mark.parametrize(
@@ -81,15 +84,81 @@ def test_a_reply_that_failed_is_dropped_for_its_own_reason():
 
 
 def test_a_text_that_was_cut_off_is_dropped_but_a_whole_first_line_is_not():
-    assert read("My invoice is", finish="length").reason == "cut off"
-    assert read("My invoice is wrong.\nAnd then I", finish="length") == "My invoice is wrong."
+    for request in (PROMPT, GOES_ON):
+        assert read("My invoice is", finish="length", request=request).reason == "cut off"
+        assert read('"My invoice is', finish="length", request=request).reason == "cut off"
+    assert read("My invoice is wrong.\nAnd then I", finish="length", request=GOES_ON) == "My invoice is wrong."
+    assert read("My invoice is wrong.\nAnd then I", "a line", finish="length") == "My invoice is wrong."
 
 
 def test_inputs_have_as_many_lines_as_the_users_examples_show():
     reply = "claim: a\nperspective: b\n\nclaim: c"
-    assert read(reply) == "claim: a"
-    assert read(reply, "claim: x\nperspective: y") == "claim: a\nperspective: b"
-    assert read(reply, "one\n\ntwo") == reply
+    assert read(reply, request=GOES_ON) == "claim: a"
+    for request in (PROMPT, GOES_ON):
+        assert read(reply, "claim: x\nperspective: y", request=request) == "claim: a\nperspective: b"
+        assert read(reply, "one\n\ntwo", request=request) == reply
+
+
+def test_who_was_told_to_give_one_input_and_nothing_else_is_believed_where_no_example_says_otherwise():
+    mail = "Subject: Lunch\n\nHi Anna,\n\nare you coming?"
+    assert read(mail) == mail
+    assert read(f"{mail}\n\n**Label:** other") == mail
+    assert read("claim: a\n\nperspective: b", "claim: x\nperspective: y") == "claim: a\nperspective: b"
+
+
+def test_of_inputs_with_blank_lines_one_ends_where_the_next_is_announced():
+    mail = "Dear team,\n\nthe app crashes.\n\nBob"
+    for after in ("Label: billing\nText: Hi", "Input: Hi"):
+        assert read(f"{mail}\n\n{after}", mail, request=GOES_ON) == mail
+        assert ends_of_input(mails(mail))[1:] == ("\n\nLabel:", "\n\nInput:")
+    form = "Input: a mail\n\nInput: another"
+    assert read(form, form, request=GOES_ON) == form
+
+
+@pytest.mark.parametrize(
+    ("text", "examples"),
+    [
+        ("def add(a, b):\n    return a + b", ["def one():\n    return 1"]),
+        ("def add(a, b):\n    return a + b", []),
+        ("Premise:\nA dog runs.\nHypothesis:\nIt moves.", ["Premise:\nIt rains.\nHypothesis:\nIt is wet."]),
+        ("```\nx = 1\n```", ["```\ny = 2\n```"]),
+    ],
+)
+def test_what_looks_like_an_announcement_stays_where_inputs_begin_so(text, examples):
+    assert read(text, *examples) == text
+
+
+def test_a_label_is_given_away_by_what_no_example_does():
+    asks = "question: Is ice cold? answer: bug"
+    assert read("question: Do fish fly? answer: bug").reason == "says its label"
+    assert read("question: Do fish fly? answer: bug", asks) == "question: Do fish fly? answer: bug"
+    stars = TaskSpec(instruction="Rate it.", kind="classification", labels=("1", "2"))
+    for text, is_told in (
+        ("a category 2 hurricane", False),
+        ("fine. Label: 2", True),
+        ("Output: 2 of them left", False),
+    ):
+        assert isinstance(read_draft(Reply(text=text), PROMPT, stars), Dropped) == is_told
+
+
+def items(text: str, *examples: str, finish: str = "stop", request: Request = PROMPT) -> list[str]:
+    found = read_drafts(Reply(text=text, finish=finish), request, mails(*examples), most=3)
+    return [one if isinstance(one, str) else one.reason for one in found]
+
+
+def test_the_inputs_of_a_list_are_read_without_what_surrounds_them():
+    assert items("<example>a</example> <example>1. b</example>\n<example> Input: c </example>") == ["a", "b", "c"]
+    assert items("<example>the screen is black\n<example>my card</example>") == ["the screen is black", "my card"]
+    assert items("<example>a</example><example>b") == ["a"]
+    assert items("nothing of the kind") == ["lists nothing"]
+    assert items("<example>a", finish="length") == ["cut off"]
+    assert items("".join(f"<example>{one}</example>" for one in "abcd")) == ["a", "b", "c"]
+
+
+def test_a_list_that_was_begun_goes_on_with_its_first_item():
+    assert items("a fine one", request=GOES_ON) == ["a fine one"]
+    assert items("a fine one\nand more", request=GOES_ON) == ["a fine one"]
+    assert items("a fine o", finish="length", request=GOES_ON) == ["cut off"]
 
 
 def test_a_prefix_that_the_users_examples_have_too_stays():
@@ -145,6 +214,11 @@ def test_without_a_label_half_are_the_users_and_half_early_written_ones():
     assert early <= {one.input for one in written[:MOST_SHOWN]}
     assert len(early) > MOST_SHOWN / 2
     assert all(one.is_real for one in shown([*users, *written[:20]], 4, Random(0)))
+
+
+def test_more_examples_may_be_wanted_than_there_are():
+    written = [row(f"a complaint number {place}", "bug", kind="teacher") for place in range(26)]
+    assert len(shown(written, 32, Random(0))) == 26
 
 
 def test_hints_name_one_suggestion_of_each_aspect_and_vary():

@@ -174,7 +174,7 @@ def test_a_local_teacher_goes_on_with_the_list_one_item_at_a_time():
     first, second = teacher.asked[:2]
     assert first.messages == second.messages
     assert first.messages[-1].content.endswith("<example>")
-    assert first.stop == second.stop == ("</example>",)
+    assert first.stop == second.stop == ("</example>", "<example>")
     assert first.seed != second.seed
 
 

@@ -14,7 +14,8 @@ from random import Random
 
 from prompt2model.cache import key
 from prompt2model.conversation import Message, Reply, Request
-from prompt2model.drafts import SAME_SHOTS, draft_request, hint, read_draft, shown
+from prompt2model.draft_reading import read_draft
+from prompt2model.drafts import SAME_SHOTS, draft_request, hint, shown
 from prompt2model.prompts import messages
 from prompt2model.records import Dropped, Example, Source
 from prompt2model.strategies import NoOptions, Round

@@ -17,7 +17,8 @@ from pydantic import Field
 from prompt2model.answering import answered
 from prompt2model.cache import key
 from prompt2model.conversation import Message, Request
-from prompt2model.drafts import draft_request, read_draft
+from prompt2model.draft_reading import read_draft
+from prompt2model.drafts import draft_request
 from prompt2model.embeddings import embed, is_at_hand
 from prompt2model.prompts import messages
 from prompt2model.records import Dropped, Example, Source

@@ -16,7 +16,8 @@ from pydantic import Field
 from prompt2model.answers import read_label
 from prompt2model.cache import key
 from prompt2model.conversation import Reply, Request
-from prompt2model.drafts import list_requests, read_drafts, sizes
+from prompt2model.draft_reading import read_drafts
+from prompt2model.drafts import list_requests, sizes
 from prompt2model.prompts import messages, render
 from prompt2model.records import Dropped, Example, Source
 from prompt2model.rewordings import Rewordings

@@ -16,7 +16,8 @@ from prompt2model.answers import read_label
 from prompt2model.cache import key
 from prompt2model.config import RetrieveConfig
 from prompt2model.conversation import Message, Reply, Request
-from prompt2model.drafts import draft_request, judged
+from prompt2model.draft_reading import judged
+from prompt2model.drafts import draft_request
 from prompt2model.errors import ConfigError, TeacherError
 from prompt2model.prompts import messages
 from prompt2model.records import Dropped, Example, Source

@@ -1,0 +1,183 @@
+"""The input read out of a teacher's reply, or why the reply holds none."""
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+
+from prompt2model.conversation import Reply, Request
+from prompt2model.records import Dropped, TaskSpec
+from prompt2model.twins import normalise
+
+BEGIN_OF_ITEM, END_OF_ITEM = "<example>", "</example>"
+"""Around an input in a list of several: the tags of LaMini-LM's prompts."""
+
+ECHO_WORDS = 4
+"""From so many words on, a text that stands in the prompt is copied from there, not written."""
+
+SHORT_LABEL = 3
+"""A label of fewer characters gives an answer away only behind a colon and at the end."""
+
+NEXT_ITEMS = ("\n\nLabel:", "\n\nInput:")
+"""How a model that goes on with a list begins the next item: see templates/generate."""
+
+
+def read_draft(reply: Reply, request: Request, task: TaskSpec) -> str | Dropped:
+    """The input that the reply holds, or why it holds none."""
+    if reply.finish in ("failed", "filtered"):
+        return Dropped(reason=reply.failure or f"the teacher's reply was {reply.finish}")
+    whole = _without_wrapping(reply.text, task)
+    text = _first_block(whole, task) if request.continues else _only_input(whole, task)
+    if text and reply.finish == "length" and text == whole:
+        return Dropped(reason="cut off", text=reply.text)
+    return judged(_unquoted(text), request, task)
+
+
+def read_drafts(reply: Reply, request: Request, task: TaskSpec, most: int) -> list[str | Dropped]:
+    """Up to `most` inputs that the reply lists between <example> and </example>, or why it holds none.
+
+    An item whose end is forgotten ends where the next one begins. One that is begun last and not ended is left out:
+    Self-Instruct, https://arxiv.org/abs/2212.10560, does so too.
+    """
+    if reply.finish in ("failed", "filtered"):
+        return [Dropped(reason=reply.failure or f"the teacher's reply was {reply.finish}")]
+    is_ended = request.continues and reply.finish != "length"
+    listed = BEGIN_OF_ITEM * request.continues + reply.text + END_OF_ITEM * is_ended
+    *found, last = [item.partition(END_OF_ITEM) for item in listed.split(BEGIN_OF_ITEM)][1:] or [("", "", "")]
+    items = [text for text, _, _ in found] + [last[0]] * bool(last[1])
+    if not items:
+        return [Dropped(reason="cut off" if reply.finish == "length" else "lists nothing", text=reply.text)]
+    return [judged(_item(text, request, task), request, task) for text in items[:most]]
+
+
+def judged(text: str, request: Request, task: TaskSpec) -> str | Dropped:
+    """The text, or why it is no new input."""
+    for reason, is_so in (
+        ("empty reply", not text),
+        ("says its label", _says_its_label(text, task)),
+        ("copied from the prompt", _is_echo(text, request, task)),
+    ):
+        if is_so:
+            return Dropped(reason=reason, text=text)
+    return text
+
+
+def ends_of_input(task: TaskSpec) -> tuple[str, ...]:
+    """What no input contains, by the user's examples: a paragraph's end, or (also without any) a line's.
+
+    Where there are blank lines in them, an input ends where the next one is announced.
+    """
+    inputs = _shown(task)
+    if any("\n\n" in text for text in inputs):
+        return tuple(end for end in ("\n\n\n", *NEXT_ITEMS) if not any(end in text for text in inputs))
+    return ("\n\n",) if any("\n" in text for text in inputs) else ("\n",)
+
+
+def _shown(task: TaskSpec) -> list[str]:
+    return [example.input.strip() for example in task.examples]
+
+
+_FENCE = re.compile(r"^```\w*\n(.*?)(?:\n```.*)?$", re.DOTALL)
+_MARKER = re.compile(r"^(?:[-*•]|\(?\d{1,3}[.)])\s+")
+_NAME = re.compile(r"^[*_]*(?:new |example |the )?(?:input|text|example|sentence)(?: \d+)?[*_]*\s*[:：][*_]*\s*", re.I)
+_CHATTER = re.compile(r"(?:sure|certainly|of course|okay|ok|here(?:'s|’s| is| are)?|new|another|the following)\b", re.I)
+_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "„": "“", "「": "」", "`": "`"}
+
+
+def _without_wrapping(text: str, task: TaskSpec) -> str:
+    """The text without a code fence, a line that announces it, a list marker, its field's name, as far as none of the
+    user's examples has such a thing itself."""
+    inputs, text = _shown(task), text.strip()
+    if not any("```" in shown for shown in inputs):
+        text = _FENCE.sub(r"\1", text).strip()
+    text = _without_announcement(text, inputs)
+    for prefix in (_MARKER, _NAME):
+        if not any(prefix.match(shown) for shown in inputs):
+            text = prefix.sub("", text)
+    return text.strip()
+
+
+def _without_announcement(text: str, inputs: Sequence[str]) -> str:
+    """The text without a first line that ends in a colon: where examples do not show what such a line is, one that
+    is chatter or stands apart."""
+    line, newline, rest = text.partition("\n")
+    if not newline or not _ends_in_colon(line) or any("\n" in one and _ends_in_colon(one) for one in inputs):
+        return text
+    return rest.strip() if inputs or rest.startswith("\n") or _CHATTER.match(line) else text
+
+
+def _ends_in_colon(text: str) -> bool:
+    return text.partition("\n")[0].rstrip("*_ ").endswith((":", "："))
+
+
+def _first_block(text: str, task: TaskSpec) -> str:
+    """As much as the user's examples show an input to be: everything, a paragraph, or (also without any) a line."""
+    for end in ends_of_input(task):
+        text = text.partition(end)[0]
+    return text.strip()
+
+
+_FIELD = r"[*_]*(?:label|output|answer|class|category|classification|explanation|note)[*_]*\s*[:：]"
+_BEHIND = re.compile(rf"\n\s*\n(?={_FIELD})", re.IGNORECASE)
+
+
+def _only_input(text: str, task: TaskSpec) -> str:
+    """The answer of a teacher that was told to give one input and nothing else, without what it adds all the same.
+
+    A list of several gives its first item; an input that the examples show in fewer paragraphs is one of those.
+    """
+    text, inputs = _BEHIND.split(text)[0], _shown(task)
+    if not inputs:
+        first, _, rest = text.partition("\n")
+        return first if _MARKER.match(rest) else text
+    block = _first_block(text, task)
+    is_too_short = all(_lines(block) < _lines(shown) for shown in inputs)
+    return "\n".join(filter(str.strip, text.split("\n"))) if is_too_short else block
+
+
+def _lines(text: str) -> int:
+    return len(text.split("\n"))
+
+
+def _item(text: str, request: Request, task: TaskSpec) -> str:
+    text = _without_wrapping(text, task)
+    return _unquoted(_first_block(text, task) if request.continues else text)
+
+
+def _unquoted(text: str) -> str:
+    """The text without the quotes around it, or without an opening one that is never closed."""
+    closing = _QUOTES.get(text[:1])
+    if closing is None:
+        return text
+    inner = text[1:].removesuffix(closing)
+    return text if closing in inner or text[0] in inner else inner.strip()
+
+
+def _says_its_label(text: str, task: TaskSpec) -> bool:
+    """Whether the text gives its answer away, as in "Label: positive" or "... (positive)", and no example does so."""
+    said = list(_giving_away(task.labels))
+    return any(one.search(text) for one in said) and not any(
+        one.search(example.input) for one in said for example in task.examples
+    )
+
+
+@cache
+def _giving_away(labels: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
+    """How a text may name one of the labels; short ones, as numbers, stand in texts for other reasons too."""
+    return tuple(_patterns(labels))
+
+
+def _patterns(labels: Sequence[str]) -> Iterator[re.Pattern[str]]:
+    field = r"\b(?:label|output|answer|class|category|classification)"
+    for is_short, colon, end in ((False, r"\W{1,4}", r"(?!\w)"), (True, r"\s*[:：=]\s*", r"\W*$")):
+        some = "|".join(re.escape(label) for label in labels if (len(label) < SHORT_LABEL) == is_short)
+        if some:
+            yield re.compile(rf"{field}{colon}(?:{some}){end}|[(\[](?:{some})[)\]]\W*$", re.IGNORECASE)
+
+
+def _is_echo(text: str, request: Request, task: TaskSpec) -> bool:
+    """Whether the text is copied from what the teacher was told, or repeats the instruction."""
+    written, instruction = normalise(text), normalise(task.instruction)
+    if len(written.split()) < ECHO_WORDS:
+        return written == instruction
+    prompt = " ".join(normalise(message.content) for message in request.messages)
+    return f" {written} " in f" {prompt} " or instruction in written
