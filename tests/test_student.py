@@ -241,10 +241,11 @@ def test_when_memory_runs_out_smaller_groups_get_the_same_answers(local):
 
 
 def test_a_text_says_whether_it_came_to_its_end(local):
-    whole = replies(local, [ask("a text", max_tokens=12)])[0]
+    drawn = {"max_tokens": 12, "temperature": 1.0, "seed": 3}
+    whole = replies(local, [ask("a text", **drawn)])[0]
     assert whole.finish == "length"
     stop = whole.text.lstrip()[1:4]
-    stopped = replies(local, [ask("a text", max_tokens=12, stop=(stop,))])[0]
+    stopped = replies(local, [ask("a text", stop=(stop,), **drawn)])[0]
     assert stopped.finish == "stop"
     assert stopped.text == whole.text.partition(stop)[0]
 
