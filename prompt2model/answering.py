@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from prompt2model.answers import read_label
 from prompt2model.cache import key
 from prompt2model.conversation import Reply, Request
-from prompt2model.questions import answer_request, question
+from prompt2model.questions import answer_request, longest_answer, question, some_examples
 from prompt2model.records import Dropped, Example, Source
 from prompt2model.strategies import Round
 from prompt2model.teacher import replies
@@ -28,8 +28,8 @@ def answered(
             yield draft
         else:
             inputs.append(draft)
-    can, most = round.teacher.can, round.config.max_tokens
-    show = show or (lambda text: round.task.examples[: round.config.few_shot])
+    can, most = round.teacher.can, longest_answer(round.task, round.config.max_tokens)
+    show = show or (lambda text: some_examples(round.task, round.config.few_shot))
     questions = [question(round.task, text, show(text), can=can) for text in inputs]
     requests = [answer_request(round.task, one, can=can, max_tokens=most) for one in questions]
     for text, request, reply in zip(inputs, requests, replies(round.teacher, requests), strict=True):

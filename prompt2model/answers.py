@@ -107,8 +107,12 @@ def _bare(text: str) -> str:
 
 
 def _named(text: str, labels: Sequence[str]) -> set[str]:
-    """The labels that occur as whole words; of two that overlap ("toxic", "not toxic") the longer."""
-    known = {label.casefold(): label for label in labels}
+    """The labels that occur as whole words; of two that overlap ("toxic", "not toxic") the longer.
+
+    Case counts where labels differ in it alone.
+    """
+    fold = str.casefold if len({label.casefold() for label in labels}) == len(labels) else str
+    known = {fold(label): label for label in labels}
     longest_first = "|".join(re.escape(label) for label in sorted(known, key=len, reverse=True))
-    found = re.findall(rf"(?<!\w)(?:{longest_first})(?!\w)", text.casefold())
+    found = re.findall(rf"(?<!\w)(?:{longest_first})(?!\w)", fold(text))
     return {known[label] for label in found}

@@ -27,7 +27,7 @@ from prompt2model.rehearsal import (
 )
 from prompt2model.rows import is_on_hub, read_rows
 from prompt2model.speed import measure, parameters
-from prompt2model.stages.generate import round_size
+from prompt2model.stages.generate import round_sizes
 from prompt2model.stages.parse import parse
 from prompt2model.stages.retrieve import CARD_TOKENS, retrieve
 from prompt2model.student import LocalModel
@@ -332,7 +332,7 @@ class _Planning:
     @property
     def _most_at_once(self) -> int:
         """Requests that there are for a server at the same time, or that it is to be asked."""
-        size = round_size(self.config.generate, is_local=self.teacher.is_local)
+        _, size = round_sizes(self.config.generate, is_local=self.teacher.is_local)
         return min(size, int(self.config.teacher_options.get("concurrency", size)))
 
     def _local_seconds(self, model: str, needed: Work) -> float:

@@ -1,6 +1,7 @@
 """The task put to a model that was not trained for it, and any answer as a request."""
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from prompt2model.conversation import Message, Request
 from prompt2model.prompts import messages
@@ -28,3 +29,17 @@ def answer_request(task: TaskSpec, asked: tuple[Message, ...], *, can: frozenset
     if task.labels and "logprobs" in can and not task.answer_after:
         return Request(messages=asked, choices=task.labels, continues=continues)
     return Request(messages=asked, max_tokens=max_tokens, temperature=0.0, continues=continues)
+
+
+def longest_answer(task: TaskSpec, usual: int) -> int:
+    """Tokens that an answer may have: `usual`, or about twice those of the user's longest one (four bytes a token)."""
+    return max([usual, *(len(example.output.encode()) // 2 for example in task.examples)])
+
+
+def some_examples(task: TaskSpec, count: int) -> tuple[Example, ...]:
+    """So many of the user's examples to answer by: the first ones, of each label in turn."""
+    if not task.labels:
+        return task.examples[:count]
+    of_label = [[one for one in task.examples if one.output == label] for label in task.labels]
+    in_turn = [one for rank in zip_longest(*of_label) for one in rank if one]
+    return tuple(in_turn[:count])

@@ -15,10 +15,16 @@ NGRAMS = (1, 2, 3)
 # Han, Kana, Thai, Lao, Myanmar, Khmer: written without spaces between words.
 _UNSPACED = re.compile(r"([぀-ヿ㐀-䶿一-鿿豈-﫿\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\U00020000-\U0003ffff])")
 
+_SIGN = re.compile(r"[-*/](?=\s*\d)")
+_SIGNS = {"-": " − ", "*": " × ", "/": " ÷ "}  # signs of mathematics, which are no punctuation
+
 
 def normalise(text: str) -> str:
-    """The text in lower case, without punctuation, with single spaces. A text of punctuation alone stays itself."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    """The text in lower case, without punctuation, with single spaces. A text of punctuation alone stays itself.
+
+    Signs before a number are words: 12 - 4 is not 12 * 4, nor 5 the same as -5.
+    """
+    folded = _SIGN.sub(lambda sign: _SIGNS[sign[0]], unicodedata.normalize("NFKC", text).casefold())
     return " ".join(folded.translate(_SPACES).split()) or " ".join(folded.split())
 
 

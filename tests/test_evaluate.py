@@ -214,6 +214,8 @@ def test_a_teacher_that_only_writes_is_read_as_a_label(look: Callable[..., Repor
         ("C#", ("C++", "C#"), "C#"),
         ("c", ("C++", "C#"), None),
         ("Good", ("good", "Good"), "Good"),
+        ("It is US.", ("US", "us"), "US"),
+        ("It is Us.", ("US", "us"), None),
         ("3 stars", ("1", "2", "3"), "3"),
         ("", ("good", "bad"), None),
         ("???", ("+", "-"), None),

@@ -28,6 +28,7 @@ from prompt2model.filters import (
     novelty,
     relabel,
 )
+from prompt2model.ledger import prompt_text
 from prompt2model.marks import Mark
 from prompt2model.records import Dropped, Example, Source, TaskSpec
 from prompt2model.registry import load
@@ -62,7 +63,8 @@ def reason(judged: Example | Dropped) -> str:
         (TITLES, row("a story", ""), "empty"),
         (REVIEWS, row("a fine film", "Good"), "not one of the labels"),
         (REVIEWS, row("Good!", "good"), "output is the input"),
-        (TITLES, row("The same.", "the same"), "output is the input"),
+        (TITLES, row("The same.", " The same. "), "output is the input"),
+        (TITLES, row("the same", "The Same"), "kept"),
         (REVIEWS, row("is it good or bad"), "repeats the instruction"),
         (TITLES, row("a story", "Give the story a title."), "repeats the instruction"),
         (REVIEWS, row("a fine film<|im_end|>"), "chat marker"),
@@ -413,7 +415,7 @@ def test_likelihood_asks_once_for_a_row_and_never_across_groups():
     teacher = Scripted(lambda request: [-1.0] * len(request.choices))
     rows = [row(f"input {place}", f"output {place}") for place in range(likelihood.GROUP_ROWS + 3)]
     likelihood.sift(rows, sieve(TITLES, teacher=teacher))
-    assert [len(request.choices) for request in teacher.asked] == [8] * 8 + [3] * 3
+    assert [len(request.choices) for request in teacher.asked] == [6] * 6 + [5] * 5
 
 
 # judge
@@ -469,13 +471,10 @@ def by_odds(odds: Callable[[str], float]) -> Scripted:
 
 def test_a_local_judge_is_asked_for_the_likelihood_of_a_yes_to_each_question():
     teacher = by_odds(lambda asked: -1.0 if "right for this" in asked and "a wrong one" in asked else 1.0)
-    strict = Sieve(REVIEWS, teacher, GenerateConfig(options={"judge": {"least_score": 1}}))
-    judged = judge.sift([row("a fine one"), row("a wrong one")], strict)
+    judged = judge.sift([row("a fine one"), row("a wrong one")], sieve(REVIEWS, teacher=teacher))
     assert [reason(one) for one in judged] == ["kept", "judged: not correct"]
     assert len(teacher.asked) == 2 * len(judge.rubric())
     assert all(asked.choices == ("yes", "no") for asked in teacher.asked)
-    mild = sieve(REVIEWS, teacher=teacher)
-    assert reason(judge.sift([row("a wrong one")], mild)[0]) == "kept"
 
 
 def test_a_local_judge_that_leans_to_no_is_measured_by_what_it_says_of_the_users_examples():
@@ -497,6 +496,17 @@ def test_a_local_judge_that_gives_no_answer_keeps_nothing():
     assert [reason(one) for one in judge.sift([row("a")], sieve(REVIEWS, teacher=teacher))] == ["no verdict"]
 
 
+def test_likelihood_compares_rows_of_all_labels_whatever_their_order():
+    """All are right, and all outputs of one label are as likely after any of its inputs."""
+    teacher = Scripted(
+        lambda asked: [0.0 if f"{label} text" in prompt_text(asked) else -2.0 for label in asked.choices]
+    )
+    shown = [row(f"{label} text {place}", label) for label in ("good", "bad") for place in range(16)]
+    judged = likelihood.sift(shown, sieve(REVIEWS, teacher=teacher))
+    assert [reason(one) for one in judged] == ["kept"] * len(shown)
+    assert [one.input for one in judged] == [one.input for one in shown]
+
+
 # balance
 
 
@@ -508,6 +518,25 @@ def test_balance_keeps_no_label_beyond_twice_its_share():
     assert kept["bad"] == sum(one.output == "bad" for one in candidates)
     assert kept["good"] <= 2 / 3 * max(kept.total(), 16) + 1
     assert {reason(one) for one in judged} == {"kept", "too many of this label"}
+
+
+@pytest.mark.parametrize("labels", [3, 5, 10])
+def test_balance_treats_labels_alike_whatever_their_order(labels):
+    names = tuple(f"label {place}" for place in range(labels))
+    candidates = [row(f"text {place} of {name}", name) for name in names for place in range(60 // labels)]
+    judged = balance.sift(candidates, sieve(REVIEWS.model_copy(update={"labels": names})))
+    assert [reason(one) for one in judged] == ["kept"] * len(candidates)
+    assert [one.input for one in judged] == [one.input for one in candidates]
+
+
+def test_an_open_question_is_asked_afresh_with_the_users_examples():
+    shown = row("name=A", "A is a place.", kind="user")
+    teacher = Scripted(["B is a place."] * 3)
+    form = TITLES.model_copy(update={"examples": (shown,)})
+    assert [reason(one) for one in agreement.sift([row("name=B", "B is a place.")], sieve(form, teacher=teacher))] == [
+        "kept"
+    ]
+    assert all("A is a place." in str(asked.messages) for asked in teacher.asked)
 
 
 def test_balance_keeps_no_length_beyond_twice_its_share():

@@ -13,7 +13,7 @@ from prompt2model.errors import ConfigError, DataError, TeacherError
 from prompt2model.ledger import prompt_text
 from prompt2model.recipe import plan
 from prompt2model.records import Example, Found, Source, TaskSpec
-from prompt2model.stages.generate import MOST_REJECTED, generate, round_size
+from prompt2model.stages.generate import MOST_REJECTED, generate, round_sizes
 from prompt2model.teachers.scripted import Scripted
 
 LABELS = ("positive", "negative")
@@ -96,16 +96,34 @@ def test_an_open_task_is_written_input_first_without_a_second_answer(caplog):
 @pytest.mark.parametrize(
     ("config", "is_local", "expected"),
     [
-        ({"count": 4000}, True, 64),
-        ({"count": 400}, False, 64),
-        ({"count": 4000}, False, 500),
-        ({"count": 100_000}, False, 4096),
-        ({"count": 4000, "round_size": 7}, False, 7),
-        ({"count": 4000, "round_size": 700}, True, 700),
+        ({"count": 4000}, True, (64, 128)),
+        ({"count": 400}, False, (64, 64)),
+        ({"count": 4000}, False, (64, 500)),
+        ({"count": 100_000}, False, (64, 4096)),
+        ({"count": 4000, "anneal_from": 0.5}, False, (500, 500)),
+        ({"count": 4000, "round_size": 7}, False, (7, 7)),
+        ({"count": 4000, "round_size": 700}, True, (700, 700)),
     ],
 )
-def test_a_server_is_asked_for_more_candidates_at_a_time_where_many_rows_are_wanted(config, is_local, expected):
-    assert round_size(GenerateConfig(**config), is_local=is_local) == expected
+def test_more_candidates_are_asked_for_at_a_time_once_some_are_kept(config, is_local, expected):
+    assert round_sizes(GenerateConfig(**config), is_local=is_local) == expected
+
+
+def test_a_server_whose_answers_are_all_cut_off_is_given_up_soon():
+    teacher = Elsewhere(
+        lambda asked: words(asked.seed) if asked.temperature else Reply(text="and so on", finish="length")
+    )
+    with pytest.raises(DataError) as caught:
+        generate(TITLES, NOTHING, GenerateConfig(count=40_000), teacher=teacher)
+    assert len(teacher.asked) <= 3 * 2 * 64
+    assert "a higher generate.max_tokens" in caught.value.hint
+
+
+def test_answers_may_be_as_long_as_the_users_are():
+    essay = user("my summer", "word " * 800)
+    teacher = Scripted(lambda asked: words(asked.seed) if asked.temperature else "a title")
+    generate(TITLES.model_copy(update={"examples": (essay,)}), NOTHING, GenerateConfig(count=2), teacher=teacher)
+    assert {asked.max_tokens for asked in teacher.asked if not asked.temperature} == {2000}
 
 
 @pytest.mark.parametrize(

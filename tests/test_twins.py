@@ -35,6 +35,10 @@ def random_texts(seed: int, count: int) -> list[str]:
         ("so good 😀!", "so good 😀"),
         ("?!", "?!"),
         ("   ", ""),
+        ("12 - 4", "12 − 4"),
+        ("12*4", "12 × 4"),
+        ("-5 / 2", "− 5 ÷ 2"),
+        ("a well-known - and old - thing", "a well known and old thing"),
     ],
 )
 def test_normalising_forgets_case_punctuation_and_spacing(text, expected):

@@ -29,24 +29,35 @@ logger = logging.getLogger(__name__)
 
 
 def sift(candidates: Sequence[Example], sieve: Sieve) -> list[Example | Dropped]:
-    """Each candidate, in order, that has not more rows like it than its kind's fair share allows.
+    """Each candidate that has not more rows like it than its kind's fair share allows, those of all labels in turn.
 
     Topics are told by embeddings, where the extra `rerank` is installed and its model is at hand; it is said when not.
     """
     counts = _Counts(sieve)
     topics = sieve.once(_Topics)
     vectors = topics.vectors([row.input for row in candidates])
-    judged: list[Example | Dropped] = []
-    for place, row in enumerate(candidates):
+    judged: dict[int, Example | Dropped] = {}
+    for place in _in_turn(candidates, sieve.task):
+        row = candidates[place]
         crowded = counts.crowded(row) or ("topic" if vectors is not None and topics.is_crowded(vectors[place]) else "")
         if crowded:
-            judged.append(Dropped(reason=f"too many of this {crowded}", text=row.input))
+            judged[place] = Dropped(reason=f"too many of this {crowded}", text=row.input)
         else:
             counts.add(row)
             if vectors is not None:
                 topics.add(vectors[place])
-            judged.append(row)
-    return judged
+            judged[place] = row
+    return [judged[place] for place in range(len(candidates))]
+
+
+def _in_turn(candidates: Sequence[Example], task: TaskSpec) -> list[int]:
+    """Their places, one of each label after the other: they are often written label by label."""
+    seen, ranks = Counter[str](), list[int]()
+    for row in candidates:
+        label = row.output if task.kind == "classification" else ""
+        ranks.append(seen[label])
+        seen[label] += 1
+    return sorted(range(len(candidates)), key=ranks.__getitem__)
 
 
 def length_band(row: Example) -> int:

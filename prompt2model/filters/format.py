@@ -34,6 +34,8 @@ class _Look:
 
     task: TaskSpec
     may_stay_unchanged: bool
+    fold: Callable[[str], str]
+    """What is the same after it is a copy; where no row shows an answer, it may change case or punctuation alone."""
 
 
 def _look(sieve: Sieve) -> _Look:
@@ -41,6 +43,7 @@ def _look(sieve: Sieve) -> _Look:
     return _Look(
         task=sieve.task,
         may_stay_unchanged=_may_stay_unchanged(real),
+        fold=normalise if real or sieve.task.labels else str.strip,
     )
 
 
@@ -65,7 +68,7 @@ def _is_no_label(row: Example, look: _Look) -> bool:
 
 
 def _is_unchanged(row: Example, look: _Look) -> bool:
-    return not look.may_stay_unchanged and normalise(row.input) == normalise(row.output)
+    return not look.may_stay_unchanged and look.fold(row.input) == look.fold(row.output)
 
 
 def _is_instruction(row: Example, look: _Look) -> bool:

@@ -5,7 +5,6 @@ import re
 from collections.abc import Sequence
 from functools import cache
 from itertools import islice
-from statistics import fmean
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +20,8 @@ LOOKS_AT = ()
 
 MAX_TOKENS = 200
 YES_OR_NO = ("yes", "no")
+ESSENTIAL = "correct"
+"""The question that must be a yes, however good the rest is."""
 
 
 class Options(BaseModel):
@@ -28,7 +29,9 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    least_score: float = Field(0.8, ge=0, le=1, description="Share of the rubric's questions that must be a yes.")
+    least_score: float = Field(
+        0.8, ge=0, le=1, description="Share of the rubric's questions that must be a yes; that to `correct` always."
+    )
 
 
 def sift(candidates: Sequence[Example], sieve: Sieve) -> list[Example | Dropped]:
@@ -40,7 +43,7 @@ def sift(candidates: Sequence[Example], sieve: Sieve) -> list[Example | Dropped]
     """
     least = sieve.options("judge").least_score
     if sieve.teacher.is_local and "logprobs" in sieve.teacher.can and "json_schema" not in sieve.teacher.can:
-        usual = sieve.once(_usual_odds)
+        usual = sieve.once(_least_odds)
         return [
             _weighed(row, odds, usual, least) for row, odds in zip(candidates, _odds(candidates, sieve), strict=True)
         ]
@@ -63,20 +66,20 @@ def _odds(rows: Sequence[Example], sieve: Sieve) -> list[list[float]]:
     return [[yes - no for yes, no in answers] if all(answers) else [] for answers in of_row]
 
 
-def _usual_odds(sieve: Sieve) -> list[float]:
-    """For each question the mean log-odds over the user's examples, which are as they should be; 0 at most.
+def _least_odds(sieve: Sieve) -> list[float]:
+    """For each question the least log-odds over the user's examples, which are as they should be; 0 at most.
 
     Without them a model that leans to no would leave nothing.
     """
     of_row = [odds for odds in _odds(sieve.task.examples, sieve) if odds]
-    return [min(0.0, fmean(column)) for column in zip(*of_row, strict=True)] or [0.0] * len(rubric())
+    return [min(0.0, *column) for column in zip(*of_row, strict=True)] or [0.0] * len(rubric())
 
 
-def _weighed(row: Example, odds: Sequence[float], usual: Sequence[float], least_score: float) -> Example | Dropped:
+def _weighed(row: Example, odds: Sequence[float], least_odds: Sequence[float], least_score: float) -> Example | Dropped:
     if not odds:
         return Dropped(reason="no verdict", text=row.input)
     return _passed(
-        row, {name: one >= needed for name, one, needed in zip(rubric(), odds, usual, strict=True)}, least_score
+        row, {name: one >= needed for name, one, needed in zip(rubric(), odds, least_odds, strict=True)}, least_score
     )
 
 
@@ -110,7 +113,7 @@ def _judged(row: Example, reply: Reply, least_score: float) -> Example | Dropped
 
 def _passed(row: Example, verdict: dict[str, bool], least_score: float) -> Example | Dropped:
     failed = [name for name, is_so in verdict.items() if not is_so]
-    if 1 - len(failed) / len(verdict) >= least_score:
+    if ESSENTIAL not in failed and 1 - len(failed) / len(verdict) >= least_score:
         return row
     return Dropped(reason=f"judged: not {failed[0]}", text=f"{row.input} → {row.output}; not {', '.join(failed)}")
 

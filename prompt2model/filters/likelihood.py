@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from prompt2model.conversation import Reply, Request
 from prompt2model.filters import Sieve
-from prompt2model.questions import question
+from prompt2model.questions import question, some_examples
 from prompt2model.records import Dropped, Example
 from prompt2model.teacher import replies
 
@@ -22,10 +22,12 @@ def sift(candidates: Sequence[Example], sieve: Sieve) -> list[Example | Dropped]
     That is the output's log-likelihood after its own input, less its mean after the other inputs of the group. What is
     likely after anything, a common label or a phrase, gains nothing by that. A row alone has nothing to compare with.
     """
-    groups = [candidates[first : first + GROUP_ROWS] for first in range(0, len(candidates), GROUP_ROWS)]
+    apart = -(-len(candidates) // GROUP_ROWS) or 1  # rows that were written one after the other often have one label
+    groups = [candidates[first::apart] for first in range(apart)]
     requests = [_request(row, group, sieve) for group in groups for row in group]
     answered = iter(replies(sieve.teacher, requests))
-    return [one for group in groups for one in _judged(group, [next(answered) for _ in group])]
+    judged = [iter(_judged(group, [next(answered) for _ in group])) for group in groups]
+    return [next(judged[place % apart]) for place in range(len(candidates))]
 
 
 def _outputs(group: Sequence[Example]) -> tuple[str, ...]:
@@ -33,7 +35,8 @@ def _outputs(group: Sequence[Example]) -> tuple[str, ...]:
 
 
 def _request(row: Example, group: Sequence[Example], sieve: Sieve) -> Request:
-    asked = question(sieve.task, row.input, can=sieve.teacher.can)
+    shown = () if sieve.task.labels else some_examples(sieve.task, sieve.config.few_shot)
+    asked = question(sieve.task, row.input, shown, can=sieve.teacher.can)
     return Request(messages=asked, choices=_outputs(group), continues=asked[-1].role == "assistant")
 
 

@@ -62,9 +62,7 @@ def generate(
     does not suit the task or the teacher, TeacherError when nobody answers, DataError when not one row was kept.
     """
     strategies, filters = plan(task, config, teacher)
-    size = round_size(config, is_local=teacher.is_local)
-    is_to_grow = teacher.is_local and not (config.round_size or config.anneal_from)
-    harvest = _Harvest(task, found, config, size, LATER_ROUND if is_to_grow else size)
+    harvest = _Harvest(task, found, config, *round_sizes(config, is_local=teacher.is_local))
     with progress.task("writing examples", total=config.count) as advance:
         counted = _Counted(teacher, advance)
         sieve = Sieve(task, counted, config, list(harvest.given), test, marks)
@@ -95,20 +93,23 @@ def generate(
     )
 
 
-def round_size(config: GenerateConfig, *, is_local: bool) -> int:
-    """How many candidates are asked for at a time, and so how many requests a server has at once.
+def round_sizes(config: GenerateConfig, *, is_local: bool) -> tuple[int, int]:
+    """How many candidates are asked for at a time, at first and once so many rows are kept: a server has as many
+    requests at once, and one whose answers are of no use is told so early.
 
     Raises ConfigError when the temperature is to change from round to round and there is one round for all rows.
     """
-    usual = USUAL_ROUND if is_local else min(max(USUAL_ROUND, config.count // ROUNDS_OF_MANY), LARGEST_ROUND)
-    size = config.round_size or usual
-    if config.anneal_from and size >= config.count > 0:
+    many = min(max(USUAL_ROUND, config.count // ROUNDS_OF_MANY), LARGEST_ROUND)
+    first, later = USUAL_ROUND, LATER_ROUND if is_local else many
+    if config.round_size or config.anneal_from:
+        first = later = config.round_size or (USUAL_ROUND if is_local else many)
+    if config.anneal_from and first >= config.count > 0:
         raise ConfigError(
             f"generate.anneal_from is {config.anneal_from:g}, and there is no second round to change the temperature "
-            f"in: {size} candidates are asked for at a time, and {config.count} rows are wanted.",
+            f"in: {first} candidates are asked for at a time, and {config.count} rows are wanted.",
             hint=f"--set generate.round_size={ceil(config.count / ROUNDS_OF_MANY)}, without --batch; or anneal_from=0.",
         )
-    return size
+    return first, later
 
 
 @dataclass
@@ -118,9 +119,9 @@ class _Harvest:
     task: TaskSpec
     found: Found
     config: GenerateConfig
-    round_size: int
+    first_size: int
     later_size: int
-    """Candidates of a round from when on `round_size` rows are kept."""
+    """Candidates of a round from when on `first_size` rows are kept."""
     kept: list[Example] = field(default_factory=list)
     spare: list[Example] = field(default_factory=list)
     """Good rows that are too many of their label: used only if the other labels cannot be had."""
@@ -152,7 +153,7 @@ class _Harvest:
         """Candidates of the next round: what is missing, by the yield so far, within the limits."""
         share = max(len(self.kept) / self.asked, DRY_SHARE) if self.asked else 1.0
         wanted = ceil((self.config.count - len(self.kept)) / share)
-        size = self.later_size if len(self.kept) >= self.round_size else self.round_size
+        size = self.later_size if len(self.kept) >= self.first_size else self.first_size
         return min(max(wanted, SMALLEST_ROUND), size, self.most_asked - self.asked)
 
     def take(self, rows: Sequence[Example], count: int) -> None:
@@ -281,10 +282,11 @@ def _main_reason(harvest: _Harvest) -> str:
 
 def _nothing_kept(harvest: _Harvest) -> DataError:
     counts = ", ".join(f"{count} × {reason}" for reason, count in harvest.reasons().items())
+    longer = "a higher generate.max_tokens, " if next(iter(harvest.reasons()), "") == "cut off" else ""
     alone = ", or generate.count=0 to learn from your rows alone" if harvest.found.examples else ""
     return DataError(
         f"The teacher wrote {harvest.asked} candidates and none could be used: {counts or 'it wrote nothing'}.",
-        hint=f"Try a stronger --teacher, more examples in the description, or fewer generate.filters{alone}.",
+        hint=f"Try {longer}a stronger --teacher, more examples in the description, or fewer generate.filters{alone}.",
     )
 
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from prompt2model.answering import without_repetitions
 from prompt2model.drafts import write_inputs
 from prompt2model.prompts import render
+from prompt2model.questions import longest_answer
 from prompt2model.rationales import add_rationales
 from prompt2model.records import Dropped, Example, Source
 from prompt2model.strategies import NoOptions, Round
@@ -39,7 +40,7 @@ def write(round: Round) -> Iterator[Example | Dropped]:
         round.task,
         round.teacher,
         traces=round.options.traces,
-        max_tokens=round.config.max_tokens,
+        max_tokens=longest_answer(round.task, round.config.max_tokens),
         manners=render("generate/manners.j2").splitlines(),
         seed=round.rng.getrandbits(31),
     )

@@ -110,7 +110,7 @@ def _can_tell(round: Round) -> bool:
     return not round.is_rehearsal and is_at_hand()
 
 
-_UNKNOWN = {"rationale": None, "probabilities": None}
+_UNKNOWN = {"rationale": None, "probabilities": None, "confidence": None}
 """What was true of the input and need not be of its paraphrase."""
 
 

@@ -178,8 +178,12 @@ def _instances_request(round: Round, instruction: str, is_classification: bool) 
         output_first=is_classification,
         continues=round.teacher.is_local,
     )
-    continues, most = prompt[-1].role == "assistant", 2 * round.config.max_tokens
-    return Request(messages=prompt, continues=continues, max_tokens=most, temperature=0.0)
+    if prompt[-1].role == "assistant":  # then the first instance alone: greedy small models repeat it for ever
+        end = "</input>" if is_classification else "</output>"
+        return Request(
+            messages=prompt, continues=True, stop=(end,), max_tokens=round.config.max_tokens, temperature=0.0
+        )
+    return Request(messages=prompt, max_tokens=2 * round.config.max_tokens, temperature=0.0)
 
 
 def _rows(round: Round, instruction: str, request: Request, reply: Reply) -> Iterator[Example | Dropped]:
@@ -212,7 +216,8 @@ _PART = re.compile(r"<(input|output)>(.*?)</\1>", re.DOTALL)
 def _read_instances(reply: Reply, request: Request) -> list[_Instance]:
     """The pairs of <input> and <output>, whichever comes first; one that is cut off has no end and is no pair."""
     begun = request.messages[-1].content[request.messages[-1].content.rfind("<") :] if request.continues else ""
-    parts = [(name, text.strip()) for name, text in _PART.findall(begun + reply.text)]
+    ended = request.stop[0] if request.stop and reply.finish == "stop" else ""
+    parts = [(name, text.strip()) for name, text in _PART.findall(begun + reply.text + ended)]
     pairs = [dict(parts[place : place + 2]) for place in range(0, len(parts) - 1, 2)]
     return [_Instance(pair["input"], pair["output"]) for pair in pairs if len(pair) == 2]
 
