@@ -87,8 +87,9 @@ def _opening(pool: Sequence[Example], label: str, rng: Random) -> str:
 
 
 def _whole(opening: str, reply: Reply) -> Reply:
-    """The reply with the words that were begun for it; nothing where nothing came after them."""
-    return reply.model_copy(update={"text": opening + reply.text if reply.text.strip() else ""})
+    """The reply with the words that were begun for it; nothing where nothing came after them on their line."""
+    goes_on = reply.text.partition("\n")[0].strip() if opening else reply.text.strip()
+    return reply.model_copy(update={"text": opening + reply.text if goes_on else ""})
 
 
 def _prompt(round: Round, label: str, examples: Sequence[Example], opening: str) -> tuple[Message, ...]:
