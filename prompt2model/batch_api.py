@@ -9,17 +9,18 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 import openai
 from openai.types import Batch
 
 from prompt2model import chat
 from prompt2model.batch_notes import Note, kept
+from prompt2model.chat_troubles import Trouble
 from prompt2model.conversation import Reply, Request
 from prompt2model.errors import TeacherError
 from prompt2model.ledger import MOST_PAID_ATTEMPTS, heard, lost, with_attempts
@@ -37,10 +38,12 @@ PATIENCE_SECONDS = 600.0
 """How long a server may be out while a batch is waited for."""
 UPLOAD_SECONDS = 600.0
 NOT_BATCHED = "Without --batch each request is sent on its own."
+NO_BATCHES = f"Does the server have a Batch API? {NOT_BATCHED}"
 OVER = ("completed", "failed", "expired", "cancelled")
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Body = Callable[[Request, int], dict[str, Any]]
 Group = Sequence[Numbered]
 """Requests that differ in the seed alone: one line of a batch asks for an answer to each."""
@@ -70,6 +73,7 @@ class Batches:
     """Of the teacher, in whatever words its requests are put."""
     poll_seconds: float = 1.0
     """Before the second look at a batch; it doubles with each."""
+    is_heard: bool = False
 
     def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
         """The replies, a batch at a time, of batches that are all sent before the first is waited for.
@@ -85,6 +89,7 @@ class Batches:
                 for note, lines in sent:
                     outcomes = self._outcomes(note, lines, client)
                     self.leave_out(frozenset().union(*map(_refused, outcomes.values())))
+                    self._check_any_can_be_answered(outcomes.values())
                     settled = [self._settled(line, outcomes[line.id]) for line in lines]
                     asked += [line for _, again in settled for line in again]
                     yield [reply for replies, _ in settled for reply in replies]
@@ -94,6 +99,13 @@ class Batches:
                         one.forget(handed_on)
                 if count := sum(len(line.group) for line in asked):
                     logger.warning("%s: %d requests of the batch failed and are sent again.", self.name, count)
+
+    def _check_any_can_be_answered(self, outcomes: Collection[list[Reply] | Trouble]) -> None:
+        """Raises TeacherError where all lines of a batch failed for what others would fail for too."""
+        ends = [one for one in outcomes if isinstance(one, Trouble) and one.ends_all]
+        if ends and len(ends) == len(outcomes):
+            said = without_key(ends[0].detail, self.key)[:300]
+            raise TeacherError(f"{self.name} cannot be asked, {ends[0].reason}: {said}", hint=NOT_BATCHED)
 
     def _put(self, line: "_Line") -> "_Line":
         """The line as it is sent from what is known by now of the server."""
@@ -109,9 +121,8 @@ class Batches:
                 yield note, lines
         for some in _chunks(list(waiting.values()), self.most_requests):
             content = "\n".join(line.text for line in some).encode()
-            with self._translated("the upload of a batch"):
-                file = client.files.create(file=("requests.jsonl", content), purpose="batch").id
-            note = Note(self.name, [line.id for line in some], file)
+            put = partial(client.files.create, file=("requests.jsonl", content), purpose="batch")
+            note = Note(self.name, [line.id for line in some], self._patiently("the upload of a batch", put).id)
             note.write()
             self._create(note, client)
             yield note, some
@@ -124,14 +135,15 @@ class Batches:
             batch = self._wait(note, client)
         with self._translated("the results of a batch", _forgotten(note)):
             files = [file for file in (batch.output_file_id, batch.error_file_id) if file]
-            texts = [client.files.content(file).read().decode() for file in files]
+            get = [partial(client.files.content, file) for file in files]
+            texts = [self._patiently("the results of a batch", one, _forgotten(note)).read().decode() for one in get]
             rows = [json.loads(line) for text in texts for line in text.split("\n") if line.strip()]
             told = {row["custom_id"]: row for row in rows}
         if not told and batch.status == "failed":
             note.delete()
             why = batch.errors.to_json(indent=None) if batch.errors else "no reason given"
             raise TeacherError(f"{self.name} refuses the batch: {without_key(why, self.key)[:300]}", hint=NOT_BATCHED)
-        missing = chat.Trouble(f"not done when the batch was {batch.status}", retry=True)
+        missing = Trouble(f"not done when the batch was {batch.status}", retry=True)
         return {line.id: _outcome(told[line.id], line) if line.id in told else missing for line in lines}
 
     def _wait(self, note: Note, client: openai.OpenAI) -> Batch:
@@ -154,18 +166,37 @@ class Batches:
 
     def _create(self, note: Note, client: openai.OpenAI) -> None:
         """Note the name of the batch with the note's file: one that is there, if nobody noted it, or a new one."""
-        with self._translated("a batch"):
+
+        def find_or_make() -> Batch:
             there = [one for one in client.batches.list(limit=100).data if one.input_file_id == note.file]
-            found = next((one for one in there if not _lacked_room(one)), None) or client.batches.create(
+            return next((one for one in there if not _lacked_room(one)), None) or client.batches.create(
                 input_file_id=note.file, endpoint="/v1/chat/completions", completion_window="24h"
             )
-            note.batch = found.id
+
+        note.batch = self._patiently("a batch", find_or_make).id
         note.write()
 
-    def _settled(self, line: "_Line", outcome: list[Reply] | chat.Trouble) -> "Settled":
+    def _patiently(self, what: str, call: Callable[[], T], cure: str = NO_BATCHES) -> T:
+        """What the server gives, asked for again while it is out, if it has ever been heard of."""
+        seconds, began = self.poll_seconds, time.monotonic()
+        while True:
+            try:
+                with self._translated(what, cure):
+                    got = call()
+                self.is_heard = True
+                return got
+            except TeacherError as error:
+                is_over = time.monotonic() - began + seconds > PATIENCE_SECONDS
+                if not (error.retryable and self.is_heard) or is_over:
+                    raise
+                logger.info("%s Asked again in %.0f s.", error.message, seconds)
+            time.sleep(seconds)
+            seconds = min(2 * seconds, LONGEST_WAIT_SECONDS)
+
+    def _settled(self, line: "_Line", outcome: list[Reply] | Trouble) -> "Settled":
         """The replies by their requests' numbers, and the lines to be sent next: among them, once, a request whose
         answer does not fit its schema, told what is wrong."""
-        if isinstance(outcome, chat.Trouble):
+        if isinstance(outcome, Trouble):
             paid = lost(line.asked, len(line.group), reasoning=self.reasoning) if outcome.may_be_paid else Spent()
             return _unanswered(line, line.group, outcome, line.before + paid)
         first, *others = outcome
@@ -176,11 +207,11 @@ class Batches:
             return [], [line.again(line.group, before, repair)]
         replies = [with_attempts(first, line.before), *others]
         left, none_paid = line.group[len(replies) :], Spent(requests=line.before.requests)
-        failed, again = _unanswered(line, left, chat.Trouble("too few answers"), none_paid)
+        failed, again = _unanswered(line, left, Trouble("too few answers"), none_paid)
         return [(number, reply) for (number, _), reply in zip(line.group, replies, strict=False)] + failed, again
 
     @contextmanager
-    def _translated(self, what: str, cure: str = f"Does the server have a Batch API? {NOT_BATCHED}") -> Iterator[None]:
+    def _translated(self, what: str, cure: str = NO_BATCHES) -> Iterator[None]:
         """The client's errors as ours, without the key."""
         try:
             yield
@@ -193,7 +224,7 @@ class Batches:
             ) from error
         except openai.APIConnectionError as error:
             raise TeacherError(
-                f"{self.address} does not answer ({error.__cause__ or error}).",
+                f"{self.address} does not answer ({without_key(str(error.__cause__ or error), self.key)}).",
                 hint="The same command goes on from here: a batch that was sent is waited for.",
                 retryable=True,
             ) from error
@@ -216,6 +247,8 @@ class _Line:
     """How the request is put after an answer that does not fit its schema."""
     earlier: tuple[str, ...] = ()
     """The ids under which it was sent before."""
+    learnt: int = 0
+    """How many of those only told what the server does not take."""
     sent: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -233,11 +266,12 @@ class _Line:
 
     def is_last(self, before: Spent) -> bool:
         """Whether it is not sent once more after these attempts."""
-        return len(self.earlier) + 1 >= MOST_TRIES or before.requests >= MOST_PAID_ATTEMPTS
+        return len(self.earlier) + 1 - self.learnt >= MOST_TRIES or before.requests >= MOST_PAID_ATTEMPTS
 
-    def again(self, group: Group, before: Spent, repair: Request | None = None) -> "_Line":
+    def again(self, group: Group, before: Spent, repair: Request | None = None, *, learnt: bool = False) -> "_Line":
         """Those requests of it, to be sent once more after these attempts."""
-        return _Line(self.identity, group, before, repair or self.repair, (*self.earlier, self.id))
+        earlier = (*self.earlier, self.id)
+        return _Line(self.identity, group, before, repair or self.repair, earlier, self.learnt + learnt)
 
     @property
     def text(self) -> str:
@@ -268,23 +302,25 @@ def _forgotten(note: Note) -> str:
     return f"Where the provider no longer has the batch, delete {note.path}: its requests are then sent again."
 
 
-def _outcome(told: Mapping[str, Any], line: _Line) -> list[Reply] | chat.Trouble:
+def _outcome(told: Mapping[str, Any], line: _Line) -> list[Reply] | Trouble:
     response = told.get("response") or {}
     if not response:
         code = (told.get("error") or {}).get("code") or "no response"
-        return chat.Trouble(f"not done in the batch ({code})", retry=True)
+        return Trouble(f"not done in the batch ({code})", retry=True)
     content = json.dumps(response.get("body")).encode()
-    return chat.answered(int(response.get("status_code", 500)), {}, content, line.asked, line.sent)
+    return chat.answered(int(response.get("status_code") or 500), {}, content, line.asked, line.sent)
 
 
-def _refused(outcome: list[Reply] | chat.Trouble) -> frozenset[str]:
-    return outcome.refused if isinstance(outcome, chat.Trouble) else frozenset()
+def _refused(outcome: list[Reply] | Trouble) -> frozenset[str]:
+    return outcome.refused if isinstance(outcome, Trouble) else frozenset()
 
 
-def _unanswered(line: _Line, left: Group, trouble: chat.Trouble, before: Spent) -> Settled:
+def _unanswered(line: _Line, left: Group, trouble: Trouble, before: Spent) -> Settled:
     """Requests of the line without an answer: to be sent again, each alone where several at once are what failed for
     good; the last time they have failed. The first bears what was paid for all."""
     shares = [before, *[Spent(requests=before.requests)] * len(left)]
+    if trouble.refused & line.sent.keys() - {"n"}:  # not in it the next time, so there is an end to that
+        return [], [line.again(left, before, learnt=True)]
     if trouble.retry and "n" not in trouble.refused and not line.is_last(before):
         return [], [line.again(left, before)]
     if len(line.group) > 1 and not line.is_last(before):

@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+import logging
+import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from prompt2model.errors import RunError
 from prompt2model.home import home
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -33,7 +37,10 @@ class Note:
         draft = self.path.with_suffix(".part")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(json.dumps(told), encoding="utf-8")
+            with draft.open("w", encoding="utf-8") as file:
+                json.dump(told, file)
+                file.flush()
+                os.fsync(file.fileno())  # a note that a power cut left empty would cost a batch
             draft.replace(self.path)
         except OSError as error:
             raise RunError(f"{self.path} cannot be written: {error.strerror}.", hint="Is the disk full?") from error
@@ -53,6 +60,16 @@ class Note:
 
 def kept(name: str) -> list[Note]:
     """The batches of this teacher that are on their way."""
-    paths = sorted((home() / "batches").glob("*.json"))
-    told = [json.loads(path.read_text(encoding="utf-8")) | {"path": path} for path in paths]
-    return [Note(**one) for one in told if one["name"] == name]
+    found = [note for path in sorted((home() / "batches").glob("*.json")) if (note := _read(path))]
+    return [note for note in found if note.name == name]
+
+
+def _read(path: Path) -> Note | None:
+    """The note, unless another process has just done with it, or it cannot be read, which is said."""
+    try:
+        return Note(**json.loads(path.read_text(encoding="utf-8")), path=path)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        logger.warning("%s cannot be read (%s): its batch is not waited for.", path, error)
+        return None

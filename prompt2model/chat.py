@@ -5,50 +5,28 @@ import math
 import re
 import string
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
+from prompt2model.chat_troubles import Trouble, error_in_reply, refusal, start
 from prompt2model.conversation import Message, Reply, Request
-from prompt2model.ledger import most_tokens_in, most_tokens_out
+from prompt2model.ledger import most_tokens_in, most_tokens_out, thinks
 from prompt2model.prompts import render
 from prompt2model.schemas import is_strict
 
 TOP_LOGPROBS = 20
 """Tokens of a place, as many as servers give at most; hence no more choices can be told apart."""
 
-OPTIONAL = ("max_tokens", "temperature", "top_p", "seed", "stop", "reasoning_effort")
-"""Parameters that some servers refuse and a request can do without; max_completion_tokens replaces max_tokens."""
-
-REFUSED = re.compile(
-    r"unsupported|not support|unrecogni|unknown|unexpected|not permitted|not allowed|extra|only the def", re.I
-)
-NO_SCHEMA = re.compile(r"response_format|json_schema|schema|structured output|grammar", re.I)
-TOO_LONG = re.compile(r"context.{0,10}length|too long|maximum context|too many tokens", re.I)
 FENCED = re.compile(r"\A\s*```[a-z]*\n(.*?)\n?```\s*\Z", re.I | re.S)
 
 
-@dataclass(frozen=True)
-class Trouble:
-    """Why a request was not answered this time."""
-
-    reason: str
-    """A few words, the same for all requests that fail for this reason."""
-    detail: str = ""
-    retry: bool = False
-    is_outage: bool = False
-    """The server's state, not this request, is the reason."""
-    may_be_paid: bool = False
-    """The server may have written an answer that did not arrive whole."""
-    wait_seconds: float = 0.0
-    """As long as the server asked to be left alone."""
-    refused: frozenset[str] = frozenset()
-    """Parameters to leave out from now on; without them the request is sent again at once."""
-    ends_all: Literal["", "key", "access", "model", "quota", "likelihoods"] = ""
-    """What is missing when no request can succeed."""
+ENDS: dict[Literal["stop", "length", "filtered"], tuple[str, ...]] = {
+    "stop": ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "tool_calls", "function_call"),
+    "length": ("length", "max_tokens", "model_length", "max_output_tokens"),
+    "filtered": ("content_filter", "safety", "recitation", "prohibited_content", "refusal"),
+}
 
 
 def body(request: Request, model: str, *, effort: str, refused: Collection[str], answers: int = 1) -> dict[str, Any]:
@@ -56,12 +34,14 @@ def body(request: Request, model: str, *, effort: str, refused: Collection[str],
 
     `effort` is how much a model that thinks first is asked to think; empty for one that does not. Several answers are
     drawn without a seed: servers have given them all the same one (https://github.com/ggml-org/llama.cpp/pull/18700).
+    OpenAI's models that think are not told how to draw: they refuse it, and in a batch that takes a day to learn.
     """
     newer = bool(effort) or "max_tokens" in refused
+    is_drawn = effort in ("", "none") or not thinks(model)
     wanted = {
         "max_completion_tokens" if newer else "max_tokens": most_tokens_out(request, reasoning=bool(effort)),
-        "temperature": request.temperature,
-        "top_p": request.top_p,
+        "temperature": request.temperature if is_drawn else None,
+        "top_p": request.top_p if is_drawn else None,
         "seed": request.seed if answers == 1 else None,
         "n": answers if answers > 1 else None,
         "stop": list(request.stop) or None,
@@ -94,7 +74,9 @@ def answered(
 
     The first bears the tokens of all: the prompt was read once.
     """
-    return _read(content, request, sent) if status < 300 else _refusal(status, headers, content, sent)
+    if status < 300 and (told := error_in_reply(content)):
+        status = told
+    return _read(content, request, sent) if status < 300 else refusal(status, headers, content, sent)
 
 
 def _messages(request: Request, in_text: bool) -> list[dict[str, Any]]:
@@ -118,14 +100,15 @@ def _read(content: bytes, request: Request, sent: Mapping[str, Any]) -> list[Rep
     except (ValueError, RecursionError) as error:
         is_shape = isinstance(error, ValidationError)
         reason = "the reply holds no answer" if is_shape else "the reply is not JSON"
-        return Trouble(reason, _start(content), retry=True, may_be_paid=True)
+        return Trouble(reason, start(content), retry=True, may_be_paid=True)
     if not answer.choices:
-        return Trouble("the reply holds no answer", _start(content), retry=True, may_be_paid=True)
-    replies = [_reply(choice, request, sent) for choice in answer.choices[: sent.get("n", 1)]]
+        return Trouble("the reply holds no answer", start(content), retry=True, may_be_paid=True)
+    read = [_reply(choice, request, sent) for choice in answer.choices[: sent.get("n", 1)]]
+    if isinstance(read[0], Trouble):
+        return read[0]
+    replies = [reply for reply in read if isinstance(reply, Reply)]
     first, *others = replies
-    most_out = sum(len(reply.text.encode()) for reply in replies)
-    usage = answer.usage or _Usage(prompt_tokens=most_tokens_in(request), completion_tokens=most_out)
-    first = first.model_copy(update=usage.tokens())
+    first = first.model_copy(update=_tokens(answer.usage, request, replies, sent))
     if not (request.choices or request.top_logprobs) or first.finish == "filtered":
         return [first, *others]
     told = answer.choices[0].logprobs
@@ -135,10 +118,32 @@ def _read(content: bytes, request: Request, sent: Mapping[str, Any]) -> list[Rep
     return likely if isinstance(likely, Trouble) else [likely]
 
 
-def _reply(choice: "_Choice", request: Request, sent: Mapping[str, Any]) -> Reply:
-    text = _text(choice.message, request)
+def _reply(choice: "_Choice", request: Request, sent: Mapping[str, Any]) -> Reply | Trouble:
+    finish, text = _finish(choice), _text(choice.message, request)
+    if not finish:
+        return Trouble(f"broken off ({choice.finish_reason})"[:60], text[:200], retry=True, may_be_paid=True)
     is_asked_in_text = request.json_schema and "response_format" not in sent
-    return Reply(text=FENCED.sub(r"\1", text) if is_asked_in_text else text, finish=_finish(choice))
+    return Reply(text=FENCED.sub(r"\1", text) if is_asked_in_text else text, finish=finish)
+
+
+def _tokens(usage: Any, request: Request, replies: Collection[Reply], sent: Mapping[str, Any]) -> dict[str, int]:
+    """What was read and written, by the names that a reply has for it. What a server does not tell counts at its most:
+    a budget must not be passed for that. Some leave thoughts out of what was written, but not out of the total."""
+    told = usage if isinstance(usage, dict) else {}
+    read, written, total = (_count(told.get(f"{what}_tokens")) for what in ("prompt", "completion", "total"))
+    details = told.get("prompt_tokens_details")
+    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else 0
+    limit = sent.get("max_completion_tokens") or sent.get("max_tokens") or request.max_tokens
+    most = min(sum(len(reply.text.encode()) for reply in replies), limit * len(replies))
+    return {
+        "tokens_in": read or most_tokens_in(request),
+        "tokens_out": max(written, total - read if read else 0) or most,
+        "tokens_cached": min(cached, read),
+    }
+
+
+def _count(told: Any) -> int:
+    return max(told, 0) if isinstance(told, int) else 0
 
 
 def _with_logprobs(reply: Reply, choice: "_Choice", request: Request) -> Reply | Trouble:
@@ -176,38 +181,6 @@ def _without_likelihoods(detail: str) -> Trouble:
     return Trouble("the reply holds no likelihoods", detail[:200], may_be_paid=True)
 
 
-def _refusal(status: int, headers: Mapping[str, str], content: bytes, sent: Mapping[str, Any]) -> Trouble:
-    error = _error(content)
-    text, wait = error.message, _wait(headers)
-    if error.code == "insufficient_quota":
-        return Trouble("no credit left (429)", text, ends_all="quota")
-    match status:
-        case 401:
-            return Trouble("the key is refused (401)", text, ends_all="key")
-        case 403:
-            return Trouble("access is refused (403)", text, ends_all="access")
-        case 404:
-            return Trouble("no such model (404)", text, ends_all="model")
-        case 408 | 409 | 429:
-            reason = {408: "timed out (408)", 409: "conflict (409)", 429: "rate limited (429)"}[status]
-            return Trouble(reason, text, retry=True, is_outage=True, wait_seconds=wait)
-        case _ if status >= 500:
-            return Trouble(f"server error ({status})", text, retry=True, is_outage=True, wait_seconds=wait)
-    if refused := _refused(error.param, f"{text} {_start(content, 2000)}", sent):
-        return Trouble(f"refused ({status})", text, retry=True, refused=refused)
-    return Trouble(f"the prompt is too long ({status})" if TOO_LONG.search(text) else f"refused ({status})", text)
-
-
-def _refused(param: str | None, text: str, sent: Mapping[str, Any]) -> frozenset[str]:
-    """Which of the parameters that were sent the server does not take."""
-    if "response_format" in sent and not TOO_LONG.search(text) and NO_SCHEMA.search(f"{param} {text}"):
-        return frozenset({"response_format"})
-    if not REFUSED.search(text):
-        return frozenset()
-    named = [param] if param else [name for name in OPTIONAL if re.search(rf"\b{name}\b", text)]
-    return frozenset(name for name in named if name in OPTIONAL and name in sent)
-
-
 def _response_format(schema: dict[str, Any]) -> dict[str, Any]:
     wanted = {"name": "answer", "schema": schema, "strict": is_strict(schema)}
     return {"type": "json_schema", "json_schema": wanted}
@@ -224,24 +197,11 @@ class _Choice(BaseModel):
     logprobs: Any = None
 
 
-class _Usage(BaseModel):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    prompt_tokens_details: Any = None
-
-    def tokens(self) -> dict[str, int]:
-        """By their names in a reply."""
-        details = self.prompt_tokens_details if isinstance(self.prompt_tokens_details, dict) else {}
-        told = details.get("cached_tokens")
-        cached = min(max(told, 0), self.prompt_tokens) if isinstance(told, int) else 0
-        return {"tokens_in": self.prompt_tokens, "tokens_out": self.completion_tokens, "tokens_cached": cached}
-
-
 class _Completion(BaseModel):
     """The part of a server's answer that is read. Servers differ in the rest, and many leave some out."""
 
     choices: list[_Choice] | None
-    usage: _Usage | None = None
+    usage: Any = None
 
 
 class _Token(BaseModel):
@@ -258,61 +218,21 @@ class _Logprobs(BaseModel):
     content: list[_Position]
 
 
-@dataclass(frozen=True)
-class _Error:
-    message: str
-    param: str | None = None
-    code: str | None = None
-
-
-def _error(content: bytes) -> _Error:
-    """What a refusal says, in OpenAI's form, {"error": {"message": …}}, or in any other."""
-    try:
-        said = json.loads(content)
-    except (ValueError, RecursionError):
-        return _Error(_start(content))
-    inner = said.get("error", said) if isinstance(said, dict) else said
-    if not isinstance(inner, dict):
-        return _Error(str(inner)[:2000])
-    message, param, code = (inner.get(name) for name in ("message", "param", "code"))
-    return _Error(
-        message if isinstance(message, str) else json.dumps(inner)[:2000],
-        param if isinstance(param, str) else None,
-        code if isinstance(code, str) else None,
-    )
-
-
-def _finish(choice: _Choice) -> Literal["stop", "length", "filtered"]:
-    if choice.finish_reason == "content_filter" or choice.message.refusal:
+def _finish(choice: _Choice) -> Literal["", "stop", "length", "filtered"]:
+    """How the answer ended, in the words of many servers; nothing where it broke off."""
+    if choice.message.refusal:
         return "filtered"
-    return "length" if choice.finish_reason == "length" else "stop"
+    said = str(choice.finish_reason or "stop").lower()
+    return next((known for known, words in ENDS.items() if said in words), "")
 
 
 def _text(message: _Message, request: Request) -> str:
     """The text, cut where the request says stop: some servers refuse that parameter, and some ignore it."""
     content = message.content
     if isinstance(content, list):
-        content = "".join(part.get("text") or "" for part in content if isinstance(part, dict))
+        parts = [part.get("text") for part in content if isinstance(part, dict)]
+        content = "".join(part for part in parts if isinstance(part, str))
     text = content if isinstance(content, str) else ""
     for stop in request.stop:
         text = text.partition(stop)[0]
     return text.encode("utf-8", "replace").decode()
-
-
-def _wait(headers: Mapping[str, str]) -> float:
-    """Retry-After in seconds; RFC 9110 allows a number or a date, and some servers say it in milliseconds as well."""
-    exact = headers.get("retry-after-ms", "").strip()
-    if re.fullmatch(r"\d+(\.\d+)?", exact):
-        return float(exact) / 1000
-    value = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"\d+(\.\d+)?", value):
-        return float(value)
-    try:
-        when = parsedate_to_datetime(value)
-    except ValueError:
-        return 0.0
-    return max((when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds(), 0.0)
-
-
-def _start(content: bytes, length: int = 200) -> str:
-    return content[:length].decode("utf-8", "replace")

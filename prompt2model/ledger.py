@@ -83,11 +83,19 @@ def price(name: str) -> Price | None:
         found = price(name.removesuffix(BATCH))
         return found and found.model_copy(update={"input": found.input / 2, "output": found.output / 2, "cached": None})
     model = model_of(name)
-    known = _listed() | _users_own()
-    for key in (name, model, re.sub(r"-(\d{4}-\d{2}-\d{2}|\d{8})$", "", model)):
-        if key in known:
-            return known[key]
-    return FREE if name.partition(":")[0] in LOCAL else None
+    keys = (name, model, re.sub(r"-(\d{4}-\d{2}-\d{2}|\d{8})$", "", model))
+    own, listed = (next((table[key] for key in keys if key in table), None) for table in (_users_own(), _listed()))
+    found = own or listed
+    if found is None:
+        return FREE if name.partition(":")[0] in LOCAL else None
+    if own and "reasoning" in own.model_fields_set:
+        return own
+    return found.model_copy(update={"reasoning": thinks(model) or bool(listed and listed.reasoning)})
+
+
+def thinks(model: str) -> bool:
+    """Whether the model, by its name, is one of OpenAI's that think before they answer."""
+    return bool(re.match(r"(?:[\w.-]+/)?(?:o\d|gpt-5)", model)) and "chat" not in model
 
 
 def price_line(name: str) -> str:

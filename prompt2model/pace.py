@@ -60,8 +60,13 @@ class Window:
         """A request of this round had to wait for the rate: the width is not what holds it up."""
         self._was_paced = True
 
-    def answered(self, *, refused: bool) -> None:
-        """Count an answer; the last one of a round decides how wide the next will be."""
+    def answered(self, *, refused: bool, is_slow: bool = False) -> None:
+        """Count an answer; the last one of a round decides how wide the next will be. One that had to wait for others
+        for so long that a time-out was near halves it at once."""
+        if is_slow:
+            self.size, self.doubling = min(max(1, self.size // 2), self._most), False
+            self._new_round()
+            return
         self._answers, self._refused = self._answers + 1, self._refused + refused
         if self._answers < self.size:
             return

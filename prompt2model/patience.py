@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from prompt2model.chat import Trouble
+from prompt2model.chat_troubles import Trouble
 from prompt2model.config import Settings
 from prompt2model.errors import TeacherError
 
@@ -33,7 +33,9 @@ class Options(Settings):
         0.0, ge=0, description="Most tokens a minute, read and written; 0 finds the rate by itself."
     )
     concurrency: int = Field(4096, gt=0, description="Most requests under way at once.")
-    attempts: int = Field(8, gt=0, description="How often one request is tried.")
+    attempts: int = Field(
+        8, gt=0, description="How often one request is tried; a rate limit is waited for, up to patience_seconds."
+    )
     first_pause_seconds: float = Field(
         0.5, ge=0, description="Longest pause after a first failure, in seconds; it doubles with each."
     )
@@ -83,8 +85,17 @@ class Health:
         """Raises TeacherError when the others would fail too."""
         self._in_a_row[trouble.reason] += 1
         is_streak = self._in_a_row.total() >= GIVE_UP_AFTER
-        if is_streak and (trouble.is_outage or not self._has_succeeded):
+        if is_streak and (trouble.is_outage or trouble.ends_all or not self._has_succeeded):
             raise self._given_up(self._failures())
+
+    def is_of_one(self, trouble: Trouble) -> bool:
+        """Whether what would end all is a matter of this request alone: others have been answered, and what was refused
+        is no key and no credit."""
+        return self._has_succeeded and trouble.ends_all in ("access", "model")
+
+    def waits_out(self, trouble: Trouble) -> bool:
+        """Whether that is no failed attempt: a server that has answered others asks for fewer requests a minute."""
+        return self._has_succeeded and trouble.is_limit
 
     def ended(self) -> None:
         """All requests are done. Raises TeacherError when not one was answered and the server's state is the reason."""
@@ -103,7 +114,7 @@ class Health:
         self._refusals += bool(trouble.wait_seconds)
         if self._refusals >= REFUSALS_FOR_ALL and trouble.wait_seconds <= self._limits.patience_seconds:
             self._resume_at = max(self._resume_at, time.monotonic() + trouble.wait_seconds)
-        most = min(LONGEST_PAUSE_SECONDS, self._limits.first_pause_seconds * 2.0 ** (attempts - 1))
+        most = min(LONGEST_PAUSE_SECONDS, self._limits.first_pause_seconds * 2.0 ** min(attempts - 1, 20))
         return trouble.wait_seconds + random.uniform(0, most)  # noqa: S311 - spreads load, guards nothing
 
     async def pause(self) -> None:

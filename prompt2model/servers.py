@@ -2,9 +2,10 @@
 
 import asyncio
 import os
+import re
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Thread
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -18,6 +19,8 @@ OFFICIAL = "https://api.openai.com/v1"
 LOOK_UP_SECONDS = 15.0
 UNREADABLE = (openai.OpenAIError, ValueError, TypeError, AttributeError)
 """What the openai client raises of a server that is down, refuses, or speaks another language."""
+OTHER_FILES = 64
+"""Files that a process has open besides its connections."""
 IDLE_SECONDS = 4.0
 """An idle connection is closed before the server does it, just as the next request is sent."""
 
@@ -108,8 +111,26 @@ def connected(address: str, key: str, timeout_seconds: float) -> openai.OpenAI:
 
 
 def without_key(text: str, key: str) -> str:
-    """The text as it may be shown. To be cut afterwards: half a key is not found."""
-    return text.replace(key, "[key]") if len(key) > 4 else text
+    """The text as it may be shown, without a proxy's password too. To be cut afterwards: half a key is not found."""
+    return re.sub(r"//[^/@\s]*@", "//", text.replace(key, "[key]") if len(key) > 4 else text)
+
+
+def room_for_connections(wanted: int) -> int:
+    """How many of the wanted ones there may be at once: a connection is a file, and a process may open so many; the
+    limit is raised first where the system allows it."""
+    try:
+        import resource  # not on Windows, which has no such limit
+    except ImportError:
+        return wanted
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    needed = wanted + OTHER_FILES if hard == resource.RLIM_INFINITY else min(wanted + OTHER_FILES, hard)
+    if soft < needed:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+            soft = needed
+    return max(1, min(wanted, soft - OTHER_FILES))
 
 
 def _proxy(address: str) -> str | None:

@@ -20,7 +20,7 @@ MODULES = {
 
 FLOORS = (
     # 0: stand on nothing of ours
-    "errors home records cells deadline spelling language vocabulary matching twins charts progress"
+    "errors home records cells deadline spelling language vocabulary matching twins charts progress chat_troubles"
     " schemas pace conclusion policy fences prefixes kv_cache attention norms pieces blocks rounding",
     # 1: what is said to a teacher, in records
     "conversation gradients",

@@ -155,6 +155,41 @@ def test_requests_that_fail_for_a_passing_reason_are_sent_again_and_others_are_c
         assert [len(server.batches.files[one["input_file_id"]]) for one in server.batches.made.values()] == [3, 1]
 
 
+def test_batches_that_only_tell_what_a_server_does_not_take_do_not_count_as_attempts() -> None:
+    with serve("picky") as server:
+        teacher = open_teacher(f"{server.url}#m", options={"batch": True})
+        assert [reply.text for reply in replies(teacher, requests(2, max_tokens=5))] == ["yes", "yes"]
+        assert len(server.batches.made) == 4
+
+
+def test_a_batch_of_which_nothing_can_ever_be_answered_ends_the_run() -> None:
+    with serve("402") as server, pytest.raises(TeacherError, match="no credit left"):
+        texts(batches(server).answer(requests(3)))
+
+
+def test_an_upload_is_tried_again_while_a_server_is_out_that_has_been_heard() -> None:
+    with serve() as server:
+        asking = batches(server)
+        assert texts(asking.answer(requests(1))) == ["yes"]
+        looks = count()
+
+        def busy(key: str) -> tuple[int, bytes]:
+            if next(looks):
+                server.batches.instead = None
+            return 503, b"busy"
+
+        server.batches.instead = busy
+        assert texts(asking.answer(requests(2))) == ["yes", "yes"]
+
+
+def test_a_note_that_cannot_be_read_is_left_aside(home_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (home_folder / "batches").mkdir()
+    (home_folder / "batches" / "broken.json").write_text("")
+    with serve() as server:
+        assert texts(batches(server).answer(requests(1))) == ["yes"]
+    assert "broken.json cannot be read" in caplog.text
+
+
 def test_a_batch_without_what_was_refused_is_found_again_by_a_process_that_does_not_know_it() -> None:
     with serve("no max_tokens", text=counted()) as server:
         asked, first = requests(4, max_tokens=5), open_teacher(f"{server.url}#m", options={"batch": True})

@@ -8,7 +8,16 @@ import pytest
 
 from prompt2model.conversation import Message, Reply, Request
 from prompt2model.errors import BudgetExceeded, ConfigError
-from prompt2model.ledger import MOST_PAID_ATTEMPTS, REASONING_TOKENS, Metered, Price, estimate, price, price_line
+from prompt2model.ledger import (
+    MOST_PAID_ATTEMPTS,
+    REASONING_TOKENS,
+    Metered,
+    Price,
+    estimate,
+    price,
+    price_line,
+    thinks,
+)
 from prompt2model.teachers.scripted import Scripted
 
 DOLLAR = Price(input=0, output=1_000_000)
@@ -60,6 +69,26 @@ def test_the_users_own_prices_come_first(home_folder: Path) -> None:
     (home_folder / "prices.toml").write_text(own)
     assert price("openai:gpt-4.1") == Price(input=7, output=9)
     assert price_line("http://h/v1#m") == "free"
+
+
+def test_whether_a_model_thinks_is_known_whatever_the_users_price_leaves_out(home_folder: Path) -> None:
+    own = '[models]\n"gpt-5-mini" = { input = 1, output = 2 }\n"gpt-5" = { input = 1, output = 2, reasoning = false }\n'
+    (home_folder / "prices.toml").write_text(own + '"o9-new" = { input = 1, output = 2 }\n')
+    found = {name: price(f"openai:{name}") for name in ("gpt-5-mini", "gpt-5", "o9-new", "gpt-4.1", "gemini-2.5-pro")}
+    assert {name: one and one.reasoning for name, one in found.items()} == {
+        "gpt-5-mini": True,
+        "gpt-5": False,
+        "o9-new": True,
+        "gpt-4.1": False,
+        "gemini-2.5-pro": True,
+    }
+    assert [thinks(name) for name in ("o1", "openai/gpt-5-mini", "gpt-5-chat-latest", "gpt-4o", "llama-o1")] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_what_the_provider_had_at_hand_costs_what_the_user_says(home_folder: Path) -> None:

@@ -51,6 +51,16 @@ def test_a_limit_is_found_and_kept_to() -> None:
     assert all(90 <= width <= 130 for width in widths[10:])
 
 
+def test_answers_that_waited_for_one_another_until_a_time_out_was_near_narrow_the_window_at_once() -> None:
+    window = Window(100, size=16, clock=Clock())
+    widths = []
+    for _ in range(6):
+        window.answered(refused=False, is_slow=True)
+        widths.append(window.size)
+    assert widths == [8, 4, 2, 1, 1, 1]
+    assert not window.doubling
+
+
 def test_refusals_by_chance_do_not_hold_a_server_back() -> None:
     clock = Clock()
     assert rounds(Window(1000, clock=clock), clock, 60, spurious=0.03) > 500

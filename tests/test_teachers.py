@@ -566,6 +566,25 @@ def test_an_interruption_does_not_wait_for_answers_under_way() -> None:
         assert time.monotonic() - interrupted[0] < 5
 
 
+@pytest.mark.parametrize("mode", ["403", "404"])
+def test_what_is_refused_to_one_request_after_others_were_answered_is_its_own_matter(mode: str) -> None:
+    with serve("ok", "ok", mode, "ok") as server:
+        found = replies(connect(server, concurrency=1), requests(5))
+    assert [reply.finish for reply in found] == ["stop", "stop", "failed", "stop", "stop"]
+
+
+def test_who_refuses_everything_from_some_moment_on_is_given_up() -> None:
+    with serve("ok", "403") as server, pytest.raises(TeacherError, match="access is refused"):
+        replies(connect(server, concurrency=1), requests(100))
+    assert len(server.asked) <= 10
+
+
+def test_a_rate_limit_of_a_server_that_has_answered_is_waited_out() -> None:
+    with serve("ok", *["429"] * 6, "ok") as server:
+        found = replies(connect(server, concurrency=1, attempts=2), requests(2))
+    assert [reply.text for reply in found] == ["yes", "yes"]
+
+
 def test_bad_requests_among_good_ones_do_not_end_the_run() -> None:
     with serve("ok", *["400"] * 12, "ok") as server:
         answered = replies(connect(server, concurrency=1), requests(20))

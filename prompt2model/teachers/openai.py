@@ -13,10 +13,10 @@ import aiohttp
 
 from prompt2model import chat
 from prompt2model.batch_api import Batches
-from prompt2model.chat import Trouble
+from prompt2model.chat_troubles import Trouble
 from prompt2model.conversation import Reply, Request
 from prompt2model.errors import TeacherError
-from prompt2model.ledger import BATCH, MOST_PAID_ATTEMPTS, heard, lost, price, with_attempts
+from prompt2model.ledger import BATCH, MOST_PAID_ATTEMPTS, heard, lost, price, thinks, with_attempts
 from prompt2model.pace import FIRST, Pace, Window
 from prompt2model.patience import Health, Options
 from prompt2model.records import Spent
@@ -31,6 +31,7 @@ from prompt2model.servers import (
     models,
     only_model,
     open_session,
+    room_for_connections,
     without_key,
 )
 from prompt2model.several import MOST, Numbered, together
@@ -40,6 +41,8 @@ DECIDING = ("reasoning_effort", "logprobs")
 
 GRACE_SECONDS = 1.0
 """For the requests under way when a server is given up."""
+SLOW = 0.5
+"""An answer that took this share of the time-out had waited for others: fewer are to be under way."""
 NO_SCHEMAS = 3
 """So many answers in a row that are no JSON are those of a server that takes a schema and does not keep to it."""
 MOST_AT_ONCE = 256
@@ -70,7 +73,7 @@ class Chat:
 
     def __init__(self, name: str, model: str, address: str, key: str, options: Options) -> None:
         known = price(name)
-        self._effort = options.reasoning_effort if known and known.reasoning else ""
+        self._effort = options.reasoning_effort if (known.reasoning if known else thinks(model)) else ""
         self.name = name + BATCH * options.batch
         self.identity = " ".join(filter(None, (f"{address}#{model}", self._effort)))
         self.can = frozenset({"text", "json_schema", *(["logprobs", "top_logprobs"] if options.logprobs else [])})
@@ -99,7 +102,7 @@ class Chat:
             yield from batches.answer(map(self._checked, requests))
             return
         arrived: SimpleQueue[list[Answered] | None] = SimpleQueue()
-        window = Window(self._options.concurrency, self._width)
+        window = Window(room_for_connections(self._options.concurrency), self._width)
         with event_loop() as loop:
             work = asyncio.run_coroutine_threadsafe(self._ask_all(requests, window, arrived.put), loop)
             work.add_done_callback(lambda _: arrived.put(None))
@@ -172,7 +175,7 @@ class Chat:
 
         `before` are earlier attempts that may have been paid for; `repair` is how the question is put after those.
         """
-        health, began, attempts = asking.health, 0.0, 0
+        health, began, attempts, pauses = asking.health, 0.0, 0, 0
         while True:
             await health.pause()
             outcome = await self._paced(asking, repair or asked[0], len(asked))
@@ -180,12 +183,13 @@ class Chat:
             if not isinstance(outcome, Trouble):
                 health.succeeded()
                 return await self._completed(asking, asked, outcome, before)
-            if outcome.ends_all:
+            if outcome.ends_all and not health.is_of_one(outcome):
                 raise await self._end(outcome)
-            attempts += not outcome.refused
+            attempts += not (outcome.refused or health.waits_out(outcome))
+            pauses += not outcome.refused
             if outcome.may_be_paid:
                 before += lost(asked[0], len(asked), reasoning=bool(self._effort))
-            seconds = health.seconds_until_retry(outcome, attempts)
+            seconds = health.seconds_until_retry(outcome, pauses)
             is_late = time.monotonic() - began + seconds > self._options.patience_seconds
             is_last = attempts >= self._options.attempts or before.requests >= MOST_PAID_ATTEMPTS or is_late
             if not outcome.retry and len(asked) > 1:
@@ -239,10 +243,12 @@ class Chat:
         if (seconds := self._pace.take(tokens)) > 0:
             asking.window.waited()
             await asyncio.sleep(seconds)
+        began = time.monotonic()
         outcome = await self._once(asking.session, request, answers)
+        is_slow = time.monotonic() - began > SLOW * self._options.timeout_seconds
         used = tokens if isinstance(outcome, Trouble) else sum(reply.tokens_in + reply.tokens_out for reply in outcome)
         self._pace.settle(tokens, used)
-        asking.window.answered(refused=isinstance(outcome, Trouble) and outcome.is_outage)
+        asking.window.answered(refused=isinstance(outcome, Trouble) and outcome.is_outage, is_slow=is_slow)
         return outcome
 
     async def _once(self, session: aiohttp.ClientSession, request: Request, answers: int) -> list[Reply] | Trouble:
@@ -254,6 +260,8 @@ class Chat:
                 outcome = chat.answered(response.status, response.headers, content, request, sent)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             outcome = _unanswered(error)
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+            outcome = Trouble("the reply cannot be read", repr(error), retry=True, may_be_paid=True)
         if not isinstance(outcome, Trouble):
             return outcome
         self._leave_out(outcome.refused)
