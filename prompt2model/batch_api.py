@@ -74,6 +74,7 @@ class Batches:
     poll_seconds: float = 1.0
     """Before the second look at a batch; it doubles with each."""
     is_heard: bool = False
+    is_answered: bool = False
 
     def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
         """The replies, a batch at a time, of batches that are all sent before the first is waited for.
@@ -89,7 +90,7 @@ class Batches:
                 for note, lines in sent:
                     outcomes = self._outcomes(note, lines, client)
                     self.leave_out(frozenset().union(*map(_refused, outcomes.values())))
-                    self._check_any_can_be_answered(outcomes.values())
+                    self._check_any_can_be_answered(note, outcomes.values())
                     settled = [self._settled(line, outcomes[line.id]) for line in lines]
                     asked += [line for _, again in settled for line in again]
                     yield [reply for replies, _ in settled for reply in replies]
@@ -100,10 +101,13 @@ class Batches:
                 if count := sum(len(line.group) for line in asked):
                     logger.warning("%s: %d requests of the batch failed and are sent again.", self.name, count)
 
-    def _check_any_can_be_answered(self, outcomes: Collection[list[Reply] | Trouble]) -> None:
-        """Raises TeacherError where all lines of a batch failed for what others would fail for too."""
+    def _check_any_can_be_answered(self, note: Note, outcomes: Collection[list[Reply] | Trouble]) -> None:
+        """Raises TeacherError where nothing has been answered yet, and all lines failed for what others would fail for
+        too. The batch is not looked at again: another one may be sent when there is credit."""
         ends = [one for one in outcomes if isinstance(one, Trouble) and one.ends_all]
-        if ends and len(ends) == len(outcomes):
+        self.is_answered = self.is_answered or any(isinstance(one, list) for one in outcomes)
+        if ends and len(ends) == len(outcomes) and not self.is_answered:
+            note.delete()
             said = without_key(ends[0].detail, self.key)[:300]
             raise TeacherError(f"{self.name} cannot be asked, {ends[0].reason}: {said}", hint=NOT_BATCHED)
 
@@ -154,7 +158,7 @@ class Batches:
                 with self._translated("a look at a batch", _forgotten(note)):
                     batch = client.batches.retrieve(note.batch)
                     status = batch.status
-                heard_at = time.monotonic()
+                heard_at, self.is_heard = time.monotonic(), True
                 if status in OVER:
                     return batch
                 logger.info("%s: batch %s is %s.", self.name, note.batch, status)

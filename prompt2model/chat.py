@@ -22,10 +22,12 @@ TOP_LOGPROBS = 20
 FENCED = re.compile(r"\A\s*```[a-z]*\n(.*?)\n?```\s*\Z", re.I | re.S)
 
 
-ENDS: dict[Literal["stop", "length", "filtered"], tuple[str, ...]] = {
-    "stop": ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "tool_calls", "function_call"),
+BROKEN_OFF = ("error", "abort", "aborted", "cancelled", "canceled", "network_error", "insufficient_system_resource")
+"""Of an answer that is half there; any other word is a good end in some server's tongue."""
+ENDS: dict[Literal["", "length", "filtered"], tuple[str, ...]] = {
+    "": BROKEN_OFF,
     "length": ("length", "max_tokens", "model_length", "max_output_tokens"),
-    "filtered": ("content_filter", "safety", "recitation", "prohibited_content", "refusal"),
+    "filtered": ("content_filter", "safety", "recitation", "prohibited_content", "refusal", "sensitive"),
 }
 
 
@@ -104,9 +106,9 @@ def _read(content: bytes, request: Request, sent: Mapping[str, Any]) -> list[Rep
     if not answer.choices:
         return Trouble("the reply holds no answer", start(content), retry=True, may_be_paid=True)
     read = [_reply(choice, request, sent) for choice in answer.choices[: sent.get("n", 1)]]
-    if isinstance(read[0], Trouble):
+    if isinstance(read[0], Trouble) and len(read) == 1:
         return read[0]
-    replies = [reply for reply in read if isinstance(reply, Reply)]
+    replies = [one if isinstance(one, Reply) else Reply(finish="failed", failure=one.reason) for one in read]
     first, *others = replies
     first = first.model_copy(update=_tokens(answer.usage, request, replies, sent))
     if not (request.choices or request.top_logprobs) or first.finish == "filtered":
@@ -223,7 +225,7 @@ def _finish(choice: _Choice) -> Literal["", "stop", "length", "filtered"]:
     if choice.message.refusal:
         return "filtered"
     said = str(choice.finish_reason or "stop").lower()
-    return next((known for known, words in ENDS.items() if said in words), "")
+    return next((known for known, words in ENDS.items() if said in words), "stop")
 
 
 def _text(message: _Message, request: Request) -> str:

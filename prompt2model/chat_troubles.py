@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
+from prompt2model.pace import seconds
+
 OPTIONAL = ("max_tokens", "temperature", "top_p", "seed", "stop", "reasoning_effort")
 """Parameters that some servers refuse and a request can do without; max_completion_tokens replaces max_tokens."""
 
@@ -22,7 +24,7 @@ NO_CREDIT = re.compile(
 )
 FLAGGED = re.compile(r"moderation|flagged|content.{0,10}(?:policy|filter)", re.I)
 """An input that a provider will not have read, which says nothing of others."""
-SAID_WAIT = re.compile(r"(?:try again in |retryDelay\W+)(?P<number>\d+(?:\.\d+)?) ?(?P<unit>ms|s|m)\b", re.I)
+SAID_WAIT = re.compile(r"(?:try again in |retryDelay\W+)((?:\d+(?:\.\d+)?(?:h|ms|m|s))+)\b", re.I)
 NO_SCHEMA = re.compile(r"response_format|json_schema|schema|structured output|grammar", re.I)
 TOO_LONG = re.compile(r"context.{0,10}length|too long|maximum context|too many tokens", re.I)
 GATEWAY_TIMED_OUT = (504, 524)
@@ -69,7 +71,8 @@ def refusal(status: int, headers: Mapping[str, str], content: bytes, sent: Mappi
     """What it means that the server answers with this status, from 400 on, to the parameters that were sent."""
     error = _error(content)
     text, wait = error.message, _wait(headers) or _said_wait(content)
-    if status == 402 or (status < 500 and NO_CREDIT.search(f"{error.code} {text}")):
+    said = f"{error.code} {text}" if status in (400, 403, 429) and not error.is_dumped else str(error.code)
+    if status == 402 or NO_CREDIT.search(said):
         return Trouble(f"no credit left ({status})", text, ends_all="quota")
     match status:
         case 403 if FLAGGED.search(start(content)):
@@ -109,6 +112,8 @@ class _Error:
     message: str
     param: str | None = None
     code: str | None = None
+    is_dumped: bool = False
+    """It is in no form that is known: the message is all that was said, perhaps the input too."""
 
 
 def _error(content: bytes) -> _Error:
@@ -125,6 +130,7 @@ def _error(content: bytes) -> _Error:
         message if isinstance(message, str) else json.dumps(inner)[:2000],
         param if isinstance(param, str) else None,
         code if isinstance(code, str) else None,
+        is_dumped=not isinstance(message, str),
     )
 
 
@@ -146,7 +152,7 @@ def _wait(headers: Mapping[str, str]) -> float:
 def _said_wait(content: bytes) -> float:
     """The seconds to wait that some servers tell in words alone."""
     said = SAID_WAIT.search(start(content))
-    return float(said["number"]) * {"ms": 0.001, "s": 1.0, "m": 60.0}[said["unit"].lower()] if said else 0.0
+    return (said and seconds(said[1].lower())) or 0.0
 
 
 def start(content: bytes) -> str:

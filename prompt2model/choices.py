@@ -99,7 +99,7 @@ def is_label(item: str) -> bool:
 
 def are_labels(items: list[str], *, max_words: int = MAX_WORDS) -> bool:
     """Whether there are at least two, and each can be a label; codes of two letters all can, but for `it or is`."""
-    codes = all(len(item) == 2 and item.isalpha() for item in items) and (len(items) > 2 or all(map(is_label, items)))
+    codes = all(len(item) == 2 and item.isalpha() for item in items) and (len(items) > 2 or any(map(is_label, items)))
     fit = all(is_label(item) and (len(item.split()) <= max_words or item.isupper()) for item in items)
     return len(items) > 1 and (codes or fit)
 

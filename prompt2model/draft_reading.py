@@ -27,7 +27,7 @@ def read_draft(reply: Reply, request: Request, task: TaskSpec) -> str | Dropped:
         return Dropped(reason=reply.failure or f"the teacher's reply was {reply.finish}")
     whole = _without_wrapping(reply.text, task)
     text = _first_block(whole, task) if request.continues else _only_input(whole, task)
-    if text and reply.finish == "length" and text == whole:
+    if text and reply.finish == "length" and whole.endswith(text.rpartition("\n")[2]):
         return Dropped(reason="cut off", text=reply.text)
     return judged(_unquoted(text), request, task)
 
@@ -117,7 +117,8 @@ def _first_block(text: str, task: TaskSpec) -> str:
 
 
 _FIELD = r"[*_]*(?:label|output|answer|class|category|classification|explanation|note)[*_]*\s*[:：]"
-_BEHIND = re.compile(rf"\n\s*\n(?={_FIELD})", re.IGNORECASE)
+_REMARK = r"\(?(?:this|the above) (?:review|text|input|example|sentence|message|mail|email|post|tweet|comment)\b"
+_BEHIND = re.compile(rf"\n\s*\n(?={_FIELD}|{_REMARK})", re.IGNORECASE)
 
 
 def _only_input(text: str, task: TaskSpec) -> str:
@@ -128,7 +129,7 @@ def _only_input(text: str, task: TaskSpec) -> str:
     text, inputs = _BEHIND.split(text)[0], _shown(task)
     if not inputs:
         first, _, rest = text.partition("\n")
-        return first if _MARKER.match(rest) else text
+        return first if _MARKER.match(rest.lstrip()) else text
     block = _first_block(text, task)
     is_too_short = all(_lines(block) < _lines(shown) for shown in inputs)
     return "\n".join(filter(str.strip, text.split("\n"))) if is_too_short else block

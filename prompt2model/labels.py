@@ -107,11 +107,12 @@ def _scale(text: str) -> list[str]:
 
 _NOUN = any_of("lists", "noun")
 _NOUN_COLON = rf"{_NOUN}[*_\"' \t]*(?:\([^)\n]*\)[ \t]*)?[^.:!?\n]{{0,40}}?(?:[:：]|\s[-–—](?=\s))[*_]*"
-_IN_USE = (
-    r"(?:(?:that )?(?:we|i|they|you)(?: can)? (?:use|have|want|need|know)|to (?:use|choose from)|in use|used)[ \t]+"
-)
+_IN_USE = r"(?:(?:that )?(?:we|i|they|you)(?: can)? (?:use|have)|to (?:use|choose from)|in use|used)[ \t]+"
 _NOUN_ARE = rf"{_NOUN}[ \t]+(?:{_IN_USE})?(?:are|is|include|includes|sind|son|sont)[:：]?(?![^.\n]*:)"
-_POSSIBLE_ARE = r"\b(?:possible|allowed|available|valid)[ \t]+(?:\w+[ \t]+)?\w+s[ \t]+(?:are|include)[:：]?(?![^.\n]*:)"
+_POSSIBLE_ARE = (
+    r"\b(?:possible|allowed|available|valid)[ \t]+(?:\w+[ \t]+)?"
+    rf"(?:relations?|{_NOUN})[ \t]+(?:are|include)[:：]?(?![^.\n]*:)"
+)
 _ONE_OF = (
     r"(?:\b(?:one of(?: the following| these)?|either of|following|eine[rs]? (?:von|der)|un[oa] de|l'un de|un[oa] tra)"
     r"|其中之一|以下)[^.:!?\n]{0,40}[:：]"

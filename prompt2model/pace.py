@@ -11,6 +11,8 @@ FIRST = 16
 FEW = 2
 TOLERATED = 0.05
 """So many refusals, and such a share, say nothing: servers stumble."""
+EASED = 4
+"""As many under way at least where answers are slow: some servers are slow with one alone."""
 SAVED_SECONDS = 0.1
 """So much of a rate that was set can be saved up while nothing is asked."""
 WORTH_DOUBLING = 1.2
@@ -32,6 +34,7 @@ class Window:
         self._best = 0.0
         self._answers, self._refused, self._began = 0, 0, clock()
         self._was_full = self._was_paced = False
+        self._sent_before = 0
 
     async def enter(self) -> bool:
         """Wait for a place, and be in. One caller at a time: the requests have an order."""
@@ -61,10 +64,14 @@ class Window:
         self._was_paced = True
 
     def answered(self, *, refused: bool, is_slow: bool = False) -> None:
-        """Count an answer; the last one of a round decides how wide the next will be. One that had to wait for others
-        for so long that a time-out was near halves it at once."""
-        if is_slow:
-            self.size, self.doubling = min(max(1, self.size // 2), self._most), False
+        """Count an answer; the last one of a round decides how wide the next will be.
+
+        Where a time-out was near with few under way, they wait for one another: from then on there are half as many.
+        """
+        if self._sent_before:
+            self._sent_before -= 1
+        elif is_slow and EASED < self.size <= FIRST:
+            self.size, self.doubling, self._sent_before = max(EASED, self.size // 2), False, self.under_way
             self._new_round()
             return
         self._answers, self._refused = self._answers + 1, self._refused + refused

@@ -65,8 +65,13 @@ class Imagined:
             yield [(index, Reply(logprobs=logprobs) if request.choices else Reply(text=self._text(request)))]
 
     def _text(self, request: Request) -> str:
-        """One text, or as many as are asked for between the tags that the prompt names."""
-        tags = next((tags for tags in LISTS if f"<{tags[0]}>" in request.messages[-1].content), ())
+        """One text, or as many as are asked for between the tags that the prompt names; of a list that was begun, what
+        comes before the end of its next item."""
+        asked = request.messages[-1].content
+        tags = next((tags for tags in LISTS if f"<{tags[0]}>" in asked), ())
+        if request.continues and tags:
+            begun = asked.rpartition("<")[2].removesuffix(">")
+            return self._words() + "".join(f"</{begun}><{tag}>{self._words()}" for tag in tags if tag != begun)
         items = [
             "".join(f"<{tag}>{self._words()}</{tag}>" for tag in tags) for _ in range(texts_in(request, self.limit))
         ]

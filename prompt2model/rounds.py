@@ -111,10 +111,12 @@ def _gain(before: Report, after: Report, number: int) -> str:
     """A comparison on real rows: of the others, a later student has learned what an earlier one was measured on."""
     first, second = ({(one.input, one.expected): one.answer for one in _real(report)} for report in (before, after))
     rows = [row for row in second if row in first]
+    if not rows:
+        return ""
     answers = [second[row] for row in rows], [first[row] for row in rows]
     names = f"The student of round {number}", f"that of round {number - 1}"
     truth, metric = [expected for _, expected in rows], after.measured[0].scores[0].metric
-    return compared(*names, answers, truth, metric=metric, kind="real") if rows else ""
+    return compared(*names, answers, truth, metric=metric, kind="real")
 
 
 def _doubt(report: Report) -> str:

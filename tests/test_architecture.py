@@ -20,10 +20,10 @@ MODULES = {
 
 FLOORS = (
     # 0: stand on nothing of ours
-    "errors home records cells deadline spelling language vocabulary matching twins charts progress chat_troubles"
+    "errors home records cells deadline spelling language vocabulary matching twins charts progress"
     " schemas pace conclusion policy fences prefixes kv_cache attention norms pieces blocks rounding",
     # 1: what is said to a teacher, in records
-    "conversation gradients",
+    "conversation gradients chat_troubles",
     # 2: one thing each, on records and errors
     "registry teacher prompts store streams shards pairs bootstrap checkpoints hub_cards skills conversion asks"
     " choices metrics exporters stages seeds marks several minhash rewordings ngrams"

@@ -165,6 +165,8 @@ def test_batches_that_only_tell_what_a_server_does_not_take_do_not_count_as_atte
 def test_a_batch_of_which_nothing_can_ever_be_answered_ends_the_run() -> None:
     with serve("402") as server, pytest.raises(TeacherError, match="no credit left"):
         texts(batches(server).answer(requests(3)))
+    with serve("ok") as server:  # credit was added: what was refused is not looked at again
+        assert texts(batches(server).answer(requests(3))) == ["yes"] * 3
 
 
 def test_an_upload_is_tried_again_while_a_server_is_out_that_has_been_heard() -> None:

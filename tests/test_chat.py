@@ -51,7 +51,7 @@ def refused(message: str, **more: Any) -> dict[str, Any]:
     [
         ("stop", "stop"),
         (None, "stop"),
-        ("eos", "stop"),
+        ("eosFound", "stop"),
         ("end_turn", "stop"),
         ("length", "length"),
         ("max_tokens", "length"),
@@ -108,6 +108,22 @@ def test_who_has_no_credit_is_told_so_at_once(status, body):
     assert (found.ends_all, found.retry) == ("quota", False)
 
 
+def test_what_an_input_says_of_money_ends_nothing():
+    echoed = {"detail": [{"msg": "too short", "input": "card declined: insufficient funds"}]}
+    assert [trouble(status, echoed).ends_all for status in (400, 422)] == ["", ""]
+
+
+def test_of_several_answers_the_one_that_broke_off_fails_alone():
+    sent = chat.body(ASKED, "m", effort="", refused=(), answers=2)
+    both = completion()
+    for broken, expected in ((0, ["failed", "stop"]), (1, ["stop", "failed"])):
+        choices = [both["choices"][0], both["choices"][0]]
+        choices[broken] = completion("half", "error")["choices"][0]
+        found = chat.answered(200, {}, dumped({"choices": choices}), ASKED, sent)
+        assert isinstance(found, list)
+        assert [one.finish for one in found] == expected
+
+
 def test_an_error_that_comes_as_if_all_were_well_is_one_and_is_not_paid_for():
     limited = trouble(200, refused("slow down", code=429))
     assert (limited.reason, limited.is_limit, limited.may_be_paid) == ("rate limited (429)", True, False)
@@ -153,6 +169,7 @@ def test_an_answer_that_a_gateway_did_not_wait_for_may_be_on_the_bill(status, is
     [
         (refused("Please try again in 20s. Visit …"), {}, 20),
         (refused("Please try again in 650ms."), {}, 0.65),
+        (refused("Please try again in 1m12.5s."), {}, 72.5),
         (refused("quota", details=[{"retryDelay": "34s"}]), {}, 34),
         (refused("try again in 20s"), {"retry_after": "3"}, 3),
         (refused("slow down"), {"retry_after": "Sun, 99999999999 Nov 1994 08:49:37 GMT"}, 0),

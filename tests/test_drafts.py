@@ -102,7 +102,11 @@ def test_inputs_have_as_many_lines_as_the_users_examples_show():
 def test_who_was_told_to_give_one_input_and_nothing_else_is_believed_where_no_example_says_otherwise():
     mail = "Subject: Lunch\n\nHi Anna,\n\nare you coming?"
     assert read(mail) == mail
-    assert read(f"{mail}\n\n**Label:** other") == mail
+    for added in ("**Label:** other", "This email is clearly about neither.", "Note: I made it short."):
+        assert read(f"{mail}\n\n{added}") == mail
+    assert read("1. The app crashes\n\n2. My card") == "The app crashes"
+    cut = read("claim: a\n\nperspective: b\n\nclai", "claim: x\nperspective: y", finish="length")
+    assert isinstance(cut, Dropped)
     assert read("claim: a\n\nperspective: b", "claim: x\nperspective: y") == "claim: a\nperspective: b"
 
 

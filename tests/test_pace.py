@@ -52,13 +52,17 @@ def test_a_limit_is_found_and_kept_to() -> None:
 
 
 def test_answers_that_waited_for_one_another_until_a_time_out_was_near_narrow_the_window_at_once() -> None:
-    window = Window(100, size=16, clock=Clock())
-    widths = []
-    for _ in range(6):
+    window, widths = Window(100, clock=Clock()), list[int]()
+    asyncio.run(fill(window))
+    for _ in range(40):
         window.answered(refused=False, is_slow=True)
         widths.append(window.size)
-    assert widths == [8, 4, 2, 1, 1, 1]
-    assert not window.doubling
+        window.leave()
+    assert (widths[0], widths[15]) == (8, 8), "those that were sent before say nothing new"
+    assert min(widths) == 4
+    wide = Window(1000, size=500, clock=Clock())
+    wide.answered(refused=False, is_slow=True)
+    assert wide.size == 500
 
 
 def test_refusals_by_chance_do_not_hold_a_server_back() -> None:

@@ -148,6 +148,8 @@ def test_what_a_round_brought_is_said_of_the_rows_that_both_were_measured_on():
     ]
     assert remarks([report("01" * 20, 1.0, rows="synthetic")] * 2, 2) == []
     assert remarks([], 2) == remarks([first], 2) == []
+    nothing = Report(task=first.task, measured=())
+    assert remarks([nothing, nothing], 3) == []
 
 
 def test_a_student_ahead_of_its_teacher_is_warned_of_before_a_further_round():
