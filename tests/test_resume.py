@@ -112,9 +112,8 @@ def test_a_run_killed_in_every_stage_goes_on_and_ends_the_same(tmp_path: Path, t
         "export": killed.has("evaluate.json"),
     }
     for stage, condition in kills.items():
-        server.seconds = (
-            1.0 if stage == "evaluate" else 0.1
-        )  # where few are asked, all would be answered before the kill
+        # where few are asked, all would be answered before the kill
+        server.seconds = 5.0 if stage == "evaluate" else 0.1
         killed.kill_when(condition)
         assert not killed.has(f"{stage}.json")() or stage in ("parse", "split"), f"{stage} was over before the kill"
     server.seconds = 0.1
