@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 WRITERS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 """Ends of the names of classes whose weights include a trained head."""
 
+WRITING = 2
+"""Raised when the same request is written otherwise than before, so that no earlier text comes out of the cache."""
+
 
 class LocalModel:
     """A model and its tokenizer, ready to answer requests as a Teacher does."""
@@ -210,7 +213,7 @@ def open_model(name: str, *, precision: str = "auto", batch_rows: int = 0) -> Lo
     folder = weights.fetch(name)
     model, codec = load(folder, precision=precision)
     asked = "" if precision == "auto" else f" {precision}"  # what is measured to be faster may change by the day
-    identity = f"{name}@{fingerprint(folder)}{asked}"
+    identity = f"{name}@{fingerprint(folder)}/{WRITING}{asked}"
     return LocalModel(model, codec, name=name, identity=identity, batch_rows=batch_rows)
 
 
