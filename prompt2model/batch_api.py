@@ -74,7 +74,9 @@ class Batches:
     poll_seconds: float = 1.0
     """Before the second look at a batch; it doubles with each."""
     is_heard: bool = False
+    """Whether the server has ever said anything: one that has is worth waiting for."""
     is_answered: bool = False
+    """Whether any line has been answered."""
 
     def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
         """The replies, a batch at a time, of batches that are all sent before the first is waited for.

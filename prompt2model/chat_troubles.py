@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
@@ -27,7 +27,7 @@ FLAGGED = re.compile(r"moderation|flagged|content.{0,10}(?:policy|filter)", re.I
 SAID_WAIT = re.compile(r"(?:try again in |retryDelay\W+)((?:\d+(?:\.\d+)?(?:h|ms|m|s))+)\b", re.I)
 NO_SCHEMA = re.compile(r"response_format|json_schema|schema|structured output|grammar", re.I)
 TOO_LONG = re.compile(r"context.{0,10}length|too long|maximum context|too many tokens", re.I)
-GATEWAY_TIMED_OUT = (504, 524)
+TIMED_OUT = (408, 504, 524)
 """Who passed the request on did not wait for the answer, which may be written and billed all the same."""
 
 
@@ -85,14 +85,17 @@ def refusal(status: int, headers: Mapping[str, str], content: bytes, sent: Mappi
             return Trouble("no such model (404)", text, ends_all="model")
         case 408 | 409 | 429:
             reason = {408: "timed out (408)", 409: "conflict (409)", 429: "rate limited (429)"}[status]
-            is_lost, is_limit = status == 408, status == 429
-            return Trouble(reason, text, True, True, is_lost, wait, is_limit=is_limit)
+            return replace(_outage(status, reason, text, wait), is_limit=status == 429)
         case _ if status >= 500:
-            is_lost = status in GATEWAY_TIMED_OUT
-            return Trouble(f"server error ({status})", text, True, True, is_lost, wait)
+            return _outage(status, f"server error ({status})", text, wait)
     if refused := _refused(error.param, f"{text} {start(content)}", sent):
         return Trouble(f"refused ({status})", text, retry=True, refused=refused)
     return Trouble(f"the prompt is too long ({status})" if TOO_LONG.search(text) else f"refused ({status})", text)
+
+
+def _outage(status: int, reason: str, text: str, wait_seconds: float) -> Trouble:
+    is_lost = status in TIMED_OUT
+    return Trouble(reason, text, retry=True, is_outage=True, may_be_paid=is_lost, wait_seconds=wait_seconds)
 
 
 def _refused(param: str | None, text: str, sent: Mapping[str, Any]) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """The input read out of a teacher's reply, or why the reply holds none."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 
 from prompt2model.conversation import Reply, Request
@@ -155,24 +155,18 @@ def _unquoted(text: str) -> str:
 
 def _says_its_label(text: str, task: TaskSpec) -> bool:
     """Whether the text gives its answer away, as in "Label: positive" or "... (positive)", and no example does so."""
-    said = list(_giving_away(task.labels))
-    return any(one.search(text) for one in said) and not any(
-        one.search(example.input) for one in said for example in task.examples
-    )
+    said = _giving_away(task.labels) if task.labels else None
+    return bool(said and said.search(text)) and not any(said and said.search(one) for one in _shown(task))
 
 
 @cache
-def _giving_away(labels: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
+def _giving_away(labels: tuple[str, ...]) -> re.Pattern[str]:
     """How a text may name one of the labels; short ones, as numbers, stand in texts for other reasons too."""
-    return tuple(_patterns(labels))
-
-
-def _patterns(labels: Sequence[str]) -> Iterator[re.Pattern[str]]:
-    field = r"\b(?:label|output|answer|class|category|classification)"
+    field, ways = r"\b(?:label|output|answer|class|category|classification)", list[str]()
     for is_short, colon, end in ((False, r"\W{1,4}", r"(?!\w)"), (True, r"\s*[:：=]\s*", r"\W*$")):
-        some = "|".join(re.escape(label) for label in labels if (len(label) < SHORT_LABEL) == is_short)
-        if some:
-            yield re.compile(rf"{field}{colon}(?:{some}){end}|[(\[](?:{some})[)\]]\W*$", re.IGNORECASE)
+        if some := "|".join(re.escape(label) for label in labels if (len(label) < SHORT_LABEL) == is_short):
+            ways.append(rf"{field}{colon}(?:{some}){end}|[(\[](?:{some})[)\]]\W*$")
+    return re.compile("|".join(ways), re.IGNORECASE)
 
 
 def _is_echo(text: str, request: Request, task: TaskSpec) -> bool:

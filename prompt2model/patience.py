@@ -105,7 +105,7 @@ class Health:
             reasons = ", ".join(f"{times} × {reason}" for reason, times in self._tried_again.most_common())
             logger.info("%s did not answer %d attempts: %s.", self._name, self._tried_again.total(), reasons)
 
-    def seconds_until_retry(self, trouble: Trouble, attempts: int) -> float:
+    def seconds_until_retry(self, trouble: Trouble, pauses: int) -> float:
         """Exponential backoff with full jitter, after what the server asked; 0 when only a parameter is left out."""
         self._last = trouble
         if trouble.refused:
@@ -114,7 +114,8 @@ class Health:
         self._refusals += bool(trouble.wait_seconds)
         if self._refusals >= REFUSALS_FOR_ALL and trouble.wait_seconds <= self._limits.patience_seconds:
             self._resume_at = max(self._resume_at, time.monotonic() + trouble.wait_seconds)
-        most = min(LONGEST_PAUSE_SECONDS, self._limits.first_pause_seconds * 2.0 ** min(attempts - 1, 20))
+        doublings = min(pauses - 1, 20)  # a rate limit may be waited out many times, and floats end at 2 ** 1024
+        most = min(LONGEST_PAUSE_SECONDS, self._limits.first_pause_seconds * 2.0**doublings)
         return trouble.wait_seconds + random.uniform(0, most)  # noqa: S311 - spreads load, guards nothing
 
     async def pause(self) -> None:

@@ -43,9 +43,9 @@ def sift(candidates: Sequence[Example], sieve: Sieve) -> list[Example | Dropped]
     """
     least = sieve.options("judge").least_score
     if sieve.teacher.is_local and "logprobs" in sieve.teacher.can and "json_schema" not in sieve.teacher.can:
-        usual = sieve.once(_least_odds)
+        needed = sieve.once(_least_odds)
         return [
-            _weighed(row, odds, usual, least) for row, odds in zip(candidates, _odds(candidates, sieve), strict=True)
+            _weighed(row, odds, needed, least) for row, odds in zip(candidates, _odds(candidates, sieve), strict=True)
         ]
     requests = [_request(row, sieve) for row in candidates]
     return [_judged(row, reply, least) for row, reply in zip(candidates, replies(sieve.teacher, requests), strict=True)]
