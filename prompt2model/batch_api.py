@@ -90,7 +90,9 @@ class Batches:
                 sent, asked = list(self._sent(list(map(self._put, asked)), client)), []
                 notes += [note for note, _ in sent]
                 for note, lines in sent:
-                    outcomes = self._outcomes(note, lines, client)
+                    if (outcomes := self._outcomes(note, lines, client)) is None:
+                        asked += lines
+                        continue
                     self.leave_out(frozenset().union(*map(_refused, outcomes.values())))
                     self._check_any_can_be_answered(note, outcomes.values())
                     settled = [self._settled(line, outcomes[line.id]) for line in lines]
@@ -133,12 +135,18 @@ class Batches:
             self._create(note, client)
             yield note, some
 
-    def _outcomes(self, note: Note, lines: Sequence["_Line"], client: openai.OpenAI) -> dict[str, Any]:
-        """By the requests' ids: the reply, or the trouble that came instead."""
+    def _outcomes(self, note: Note, lines: Sequence["_Line"], client: openai.OpenAI) -> dict[str, Any] | None:
+        """By the requests' ids: the reply, or the trouble that came instead; none where the batch was too large for the
+        account, and smaller ones are to be sent."""
         batch = self._wait(note, client)
         if _lacked_room(batch):  # by now those that were sent before it are over
             self._create(note, client)
             batch = self._wait(note, client)
+        if _lacked_room(batch) and len(lines) > 1:
+            self.most_requests = -(-len(lines) // 2)
+            logger.warning("%s: a batch is too large for the account; %d at most now.", self.name, self.most_requests)
+            note.delete()
+            return None
         with self._translated("the results of a batch", _forgotten(note)):
             files = [file for file in (batch.output_file_id, batch.error_file_id) if file]
             get = [partial(client.files.content, file) for file in files]

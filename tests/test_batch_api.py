@@ -89,9 +89,16 @@ def test_a_batch_for_which_there_was_no_room_is_made_again_when_those_before_it_
 
 def test_a_batch_for_which_there_is_never_room_ends_the_run_with_the_reason() -> None:
     with serve() as server:
-        server.batches.ends = ["no room"] * 2
+        server.batches.ends = ["no room"] * 5
         with pytest.raises(TeacherError, match="Enqueued token limit reached"):
             texts(batches(server).answer(requests(2)))
+
+
+def test_a_batch_that_is_too_large_for_the_account_is_sent_in_smaller_ones() -> None:
+    with serve() as server:
+        server.batches.ends = ["no room"] * 2 + ["completed", "no room"]
+        assert texts(batches(server).answer(requests(5))) == ["yes"] * 5
+        assert [len(sent) for sent in lines_sent(server)] == [5, 5, 3, 2, 2]
 
 
 def test_a_batch_that_was_sent_before_an_interruption_is_not_sent_again() -> None:

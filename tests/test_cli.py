@@ -421,6 +421,12 @@ def test_a_price_is_accepted_by_yes_or_by_a_budget(call: Caller, priced):
     assert call("generate", TASK, *options, "--budget", "1").code == 0
 
 
+def test_a_proxy_whose_only_model_costs_money_is_to_be_named(call: Caller, priced):
+    refused = call("generate", TASK, "--teacher", priced.url, "--count", "10", "--yes")
+    assert (refused.code, refused.out, len(priced.asked)) == (1, "", 0)
+    assert f"{priced.url}#m" in refused.err
+
+
 def test_a_run_says_by_stage_what_it_cost_and_how_far_off_the_plan_was(
     call: Caller, priced, tmp_path: Path, tiny_decoder: Path
 ):
@@ -530,7 +536,7 @@ def test_somebody_at_a_terminal_is_asked_before_it_costs(tmp_path: Path, home_fo
         heard = read_until(master, b"[y/N]")
         os.write(master, b"n\n")
         assert process.wait(timeout=60) == 1
-        assert b"at most" in heard
+        assert b"when every answer" in heard
         assert server.asked == []
         os.close(master)
         process.stdout.close()

@@ -1,13 +1,14 @@
 """Nothing that costs money starts before its price is on the screen, and somebody has agreed."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from prompt2model.cli.screen import Screen
 from prompt2model.config import Config
-from prompt2model.errors import ConfigError
+from prompt2model.errors import ConfigError, TeacherError
 from prompt2model.ledger import price, price_line
-from prompt2model.teachers import check_teacher, choose_teacher
+from prompt2model.teachers import check_teacher, choose_teacher, open_teacher
 
 if TYPE_CHECKING:
     from prompt2model.planning import Step
@@ -25,6 +26,7 @@ def accept_cost(config: Config, steps: Callable[[], Iterable["Step"]], screen: S
     known = price(name)
     if known is not None and not (known.input or known.output):
         return []
+    _check_named(name)
     planned = _planned(name, steps, screen)
     cost = _cost(planned)
     if not cost:
@@ -43,6 +45,20 @@ def accept_cost(config: Config, steps: Callable[[], Iterable["Step"]], screen: S
     return planned
 
 
+def _check_named(name: str) -> None:
+    """Raises ConfigError where a server's only model costs money, a proxy's at home for instance: it is to be named, so
+    that its price is known before."""
+    if not name.startswith(("http:", "https:")) or "#" in name:
+        return
+    with suppress(TeacherError):  # a finished run needs no server; one that needs it says so
+        full = open_teacher(name).name
+        known = price(full)
+        if known is not None and (known.input or known.output):
+            raise ConfigError(
+                f"{name} is {full}, which costs money ({price_line(full)}).", hint=f"Name it: --teacher {full}"
+            )
+
+
 def _planned(name: str, steps: Callable[[], Iterable["Step"]], screen: Screen) -> "list[Step]":
     """The steps, when the teacher may cost money."""
     from prompt2model.planning import is_paid  # loads torch
@@ -58,5 +74,8 @@ def _cost(planned: "list[Step]") -> str:
     requests = sum(step.most_requests for step in planned)
     usd, most_usd = sum(step.usd for step in planned), sum(step.most_usd for step in planned)
     if most_usd:
-        return f"That is about ${usd:.2f}, and ${most_usd:.2f} at most, for up to {requests:,} requests."
+        return (
+            f"That is about ${usd:.2f} for up to {requests:,} requests, ${most_usd:.2f} when every answer is as long "
+            "as it may be; --budget sets a limit."
+        )
     return f"That is up to {requests:,} requests at a price that is not known." if requests else ""
