@@ -20,11 +20,12 @@ from statistics import median
 from prompt2model.config import GenerateConfig
 from prompt2model.filters import Sieve, contamination, duplicate, novelty
 from prompt2model.filters.novelty import MOST_ALIKE
+from prompt2model.jaccard import NGRAMS
 from prompt2model.ngrams import NGrams
 from prompt2model.records import Example, Source, TaskSpec
 from prompt2model.rewordings import common_words
 from prompt2model.teachers.scripted import Scripted
-from prompt2model.twins import shingles, words
+from prompt2model.wording import words
 
 VOCABULARY = 20_000
 CHECKED = 3_000
@@ -74,6 +75,11 @@ def sift(module, texts: Sequence[str]) -> list[str]:
 
 def row(text: str) -> Example:
     return Example(input=text, output="yes", source=Source(kind="teacher", name="benchmark"))
+
+
+def shingles(text: str) -> frozenset[tuple[str, ...]]:
+    tokens = words(text)
+    return frozenset(tuple(tokens[i : i + n]) for n in NGRAMS for i in range(len(tokens) - n + 1))
 
 
 def slow_duplicate(texts: Sequence[str]) -> list[str]:

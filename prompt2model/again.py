@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from prompt2model.config import Config
 from prompt2model.errors import DataError
 from prompt2model.pipeline import given_to_evaluate, given_to_train, measures_teacher, needs_in_training, stage_key
 from prompt2model.records import Artifact, Example, Report, Splits, Student
-from prompt2model.rows import read_rows
+from prompt2model.rows import read_test
 from prompt2model.run import Run
 from prompt2model.stages.evaluate import evaluate
 from prompt2model.stages.export import export
@@ -43,13 +43,13 @@ def train_again(folder: Path, config: Config) -> Student:
     splits, base, key = run.splits, run.found.base, _train_key(run, config)
     if store.is_made(folder, "train", Student, depends_on=key):
         return run.trained
-    where = folder / "student"
-    with _teacher(config, folder, "train", is_needed=bool(needs_in_training(config))) as teacher:
+    where, is_needed = folder / "student", bool(needs_in_training(config))
+    with _alone(folder), _teacher(config, folder, "train", is_needed=is_needed) as teacher:
         student = train(run.task, splits, base, config.train, folder=where, seed=config.seed, teacher=teacher)
-    if is_main_process():
-        for stale in ("evaluate.json", "export.json", "report.html"):
-            (folder / stale).unlink(missing_ok=True)
-        store.once(folder, "train", Student, lambda: student, depends_on=key)
+        if is_main_process():
+            for stale in ("evaluate.json", "export.json", "report.html"):
+                (folder / stale).unlink(missing_ok=True)
+            store.once(folder, "train", Student, lambda: student, depends_on=key)
     return student
 
 
@@ -69,7 +69,7 @@ def evaluate_again(folder: Path, config: Config, test_data: str = "") -> Report:
     """
     run = Run(folder)
     splits, note = _measured_on(test_data, run, config) if test_data else (run.splits, ())
-    with _teacher(config, folder, "evaluate", is_needed=measures_teacher(config)) as teacher:
+    with _alone(folder), _teacher(config, folder, "evaluate", is_needed=measures_teacher(config)) as teacher:
         measured = evaluate(run.task, splits, run.trained, config.evaluate, teacher=teacher, seed=config.seed)
     if test_data:
         return measured.model_copy(update={"notes": (*measured.notes, *note)})
@@ -92,6 +92,11 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def _alone(folder: Path) -> AbstractContextManager[None]:
+    """Keeps other commands out of the run; the processes of this one work together."""
+    return store.alone(folder) if is_main_process() else nullcontext()
+
+
 @contextmanager
 def _teacher(config: Config, folder: Path, stage: str, *, is_needed: bool) -> Iterator[Teacher | None]:
     """The teacher where it is needed; what it is asked within is noted in the run's ledger."""
@@ -104,7 +109,7 @@ def _teacher(config: Config, folder: Path, stage: str, *, is_needed: bool) -> It
 
 
 def _measured_on(test_data: str, run: Run, config: Config) -> tuple[Splits, tuple[str, ...]]:
-    given = read_rows(test_data, run.task, config.retrieve)
+    given = read_test(test_data, run.task, config.retrieve)
     rows, seen = _unseen(given.examples, (*run.splits.train, *run.splits.validation), config.split.near_twin)
     if not rows:
         raise DataError(
@@ -119,8 +124,6 @@ def _measured_on(test_data: str, run: Run, config: Config) -> tuple[Splits, tupl
 def _unseen(
     rows: tuple[Example, ...], learned: tuple[Example, ...], near_twin: float
 ) -> tuple[tuple[Example, ...], int]:
-    twins = Twins(near_twin)
-    for row in learned:
-        twins.add(row.input)
+    twins = Twins([row.input for row in learned], near_twin)
     kept = tuple(row for row in rows if twins.find(row.input) is None)
     return kept, len(rows) - len(kept)

@@ -9,7 +9,7 @@ from prompt2model.questions import answer_request, longest_answer, question, som
 from prompt2model.records import Dropped, Example, Source
 from prompt2model.strategies import Round
 from prompt2model.teacher import replies
-from prompt2model.twins import normalise
+from prompt2model.wording import normalise
 
 Show = Callable[[str], Sequence[Example]]
 """The examples to show with an input."""

@@ -55,6 +55,10 @@ FITTING_SHARE = 0.6
 CLEARLY_LONGER = 3.0
 
 
+class NoColumn(DataError):
+    """A column that the settings name is not there."""
+
+
 @dataclass(frozen=True)
 class Columns:
     """The columns that were chosen."""
@@ -78,8 +82,8 @@ def choose(
 ) -> Columns:
     """The input and output columns of the rows of `name`.
 
-    Raises DataError when a column of the settings does not exist, or when it is not clear which ones are meant; it
-    lists the columns and the first row, and says how to name them and what is in doubt about the names.
+    Raises NoColumn when a column of the settings does not exist, DataError when it is not clear which are meant: that
+    lists the columns and the first row, says how to name them, and what is in doubt about the names.
     """
     sample = _Sample(rows)
     inputs, outputs = sample.named(config.input_column, name), sample.named(config.output_column, name)
@@ -145,7 +149,7 @@ class _Sample:
         wanted = [setting] if setting in self.columns else [one.strip() for one in setting.split(",")]
         for column in wanted:
             if column not in self.columns:
-                raise DataError(f"{name} has no column {column!r}.", hint=did_you_mean(column, list(self.columns)))
+                raise NoColumn(f"{name} has no column {column!r}.", hint=did_you_mean(column, list(self.columns)))
         return tuple(wanted)
 
     def conversations(self) -> str:

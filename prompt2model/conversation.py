@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from prompt2model.records import Record
+from prompt2model.records import Record, WholeText
 
 
 class Message(Record):
@@ -39,10 +39,10 @@ class Request(Record):
 class Reply(Record):
     """What came back: a text, or the choices' log-likelihoods, or the reason why nothing did."""
 
-    text: str = ""
+    text: WholeText = ""
     logprobs: tuple[float, ...] = ()
     """One for each choice of the request, in its order; natural."""
-    others: tuple[str, ...] = ()
+    others: tuple[WholeText, ...] = ()
     """Of the `n_best` answers those after `text`, the likeliest first, that came to an end."""
     top_logprobs: tuple[tuple[str, dict[str, float]], ...] = ()
     """Each token of the answer and the likeliest at its place, by their texts, where the request asks for them."""

@@ -3,24 +3,25 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from random import Random
+from statistics import fmean
 from typing import Any, TypeVar
 
 from prompt2model import charts
 from prompt2model.embeddings import embed, is_at_hand
+from prompt2model.jaccard import Likeness
 from prompt2model.prompts import render
 from prompt2model.records import Example, Made, Spent, TaskSpec
 from prompt2model.report import source_name
-from prompt2model.twins import similarity, words
+from prompt2model.wording import words
 
 T = TypeVar("T")
 
 SHOWN_ROWS = 10
 """Of the kept and of the dropped."""
 COMPARED_ROWS = 200
-"""Of which all pairs are compared, drawn with the seed."""
+"""Inputs that are compared with all others, drawn with the seed."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class DataFigures:
     distinct: tuple[float, float, float]
     """Different word 1-, 2- and 3-grams of the inputs, as shares of all (Li et al., 2016, arXiv:1510.03055)."""
     self_similarity: float
-    """The mean, over inputs, of the Jaccard index of word n-grams with the most similar other one."""
+    """The mean, over some inputs, of the Jaccard index of word n-grams with the most similar of all others."""
     embedding_spread: float | None
     """The mean cosine distance between two inputs; none where no embedding model is at hand."""
     input_words: tuple[int, ...]
@@ -45,26 +46,34 @@ class DataFigures:
 
 def figures(task: TaskSpec, made: Made, spent: Spent | None = None, *, seed: int = 0) -> DataFigures:
     """The numbers of the page. `spent` is what the rows cost in however many goes; without it, the last one counts."""
-    inputs = [row.input for row in made.examples]
+    rows = _rows(made)
+    inputs = [row.input for row in rows]
     compared = _sample(inputs, COMPARED_ROWS, seed)
-    labels = Counter(row.output for row in made.examples)
+    labels = Counter(row.output for row in rows)
     return DataFigures(
-        rows=len(made.examples),
-        sources=dict(Counter(_source(row) for row in made.examples).most_common()),
+        rows=len(rows),
+        sources=dict(Counter(_source(row) for row in rows).most_common()),
         labels={label: labels[label] for label in task.labels},
         dropped=dict(sorted(made.dropped.items(), key=lambda item: -item[1])),
         distinct=(distinct(inputs, 1), distinct(inputs, 2), distinct(inputs, 3)),
-        self_similarity=self_similarity(compared),
+        self_similarity=self_similarity(inputs, seed=seed),
         embedding_spread=spread(embed(compared)) if len(compared) > 1 and is_at_hand() else None,
         input_words=tuple(len(words(text)) for text in inputs),
-        output_words=tuple(len(words(row.output)) for row in made.examples),
-        usd_per_row=(spent or made.spent).usd / max(len(made.examples), 1),
+        output_words=tuple(len(words(row.output)) for row in rows),
+        usd_per_row=(spent or made.spent).usd / max(len(rows), 1),
     )
 
 
-def html(task: TaskSpec, made: Made, spent: Spent | None = None, *, seed: int = 0) -> str:
-    """The page: self-contained, without scripts, all data escaped."""
-    found = figures(task, made, spent, seed=seed)
+def _rows(made: Made) -> list[Example]:
+    """The kept rows, one with several chains of thought once."""
+    return list({(row.input, row.output): row for row in made.examples}.values())
+
+
+def html(
+    task: TaskSpec, made: Made, spent: Spent | None = None, *, found: DataFigures | None = None, seed: int = 0
+) -> str:
+    """The page: self-contained, without scripts, all data escaped. `found` are its figures, where they are at hand."""
+    found = found or figures(task, made, spent, seed=seed)
     lengths = [("inputs", found.input_words), ("outputs", () if task.labels else found.output_words)]
     return render(
         "report/data.html.j2",
@@ -75,15 +84,17 @@ def html(task: TaskSpec, made: Made, spent: Spent | None = None, *, seed: int = 
         labels=charts.bars(list(found.labels.items())),
         reasons=charts.bars(list(found.dropped.items())),
         lengths=[(what, charts.bars(bands(counts))) for what, counts in lengths if counts],
-        kept=_sample(made.examples, SHOWN_ROWS, seed),
+        kept=_sample(_rows(made), SHOWN_ROWS, seed),
         rejected=_sample(made.rejected, SHOWN_ROWS, seed),
     )
 
 
-def write_page(folder: Path, task: TaskSpec, made: Made, spent: Spent | None = None) -> Path:
+def write_page(
+    folder: Path, task: TaskSpec, made: Made, spent: Spent | None = None, found: DataFigures | None = None
+) -> Path:
     """The page as `data.html` in the folder."""
     page = folder / "data.html"
-    page.write_text(html(task, made, spent), encoding="utf-8")
+    page.write_text(html(task, made, spent, found=found), encoding="utf-8")
     return page
 
 
@@ -93,13 +104,16 @@ def distinct(texts: Sequence[str], n: int) -> float:
     return len(set(grams)) / len(grams) if grams else 0.0
 
 
-def self_similarity(texts: Sequence[str]) -> float:
-    """How like its most similar other text a text is, on average; 0 for fewer than two."""
-    nearest = [0.0] * len(texts)
-    for one, other in combinations(range(len(texts)), 2):
-        likeness = similarity(texts[one], texts[other])
-        nearest[one], nearest[other] = max(nearest[one], likeness), max(nearest[other], likeness)
-    return sum(nearest) / len(nearest) if len(nearest) > 1 else 0.0
+def self_similarity(texts: Sequence[str], *, seed: int = 0) -> float:
+    """How like its most similar other text a text is, on average over some of them; 0 for fewer than two."""
+    if len(texts) < 2:
+        return 0.0
+    likeness, nearest = Likeness(texts), []
+    for place in _sample(range(len(texts)), COMPARED_ROWS, seed):
+        others = likeness.to(texts[place])
+        others[place] = 0.0
+        nearest.append(float(others.max()))
+    return fmean(nearest)
 
 
 def spread(vectors: Any) -> float:

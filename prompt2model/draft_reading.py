@@ -6,7 +6,7 @@ from functools import cache
 
 from prompt2model.conversation import Reply, Request
 from prompt2model.records import Dropped, TaskSpec
-from prompt2model.twins import normalise
+from prompt2model.wording import normalise
 
 BEGIN_OF_ITEM, END_OF_ITEM = "<example>", "</example>"
 """Around an input in a list of several: the tags of LaMini-LM's prompts."""

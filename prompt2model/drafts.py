@@ -11,7 +11,7 @@ from prompt2model.prompts import messages, render
 from prompt2model.records import Dropped, Example, TaskSpec
 from prompt2model.strategies import Round
 from prompt2model.teacher import replies
-from prompt2model.twins import words
+from prompt2model.wording import words
 
 SAME_SHOTS = 32
 """Requests in a row that show the same examples: a local model reads what they have in common once."""

@@ -4,10 +4,11 @@ import os
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from prompt2model import progress, weights
-from prompt2model.errors import MissingExtra
+from prompt2model.errors import MissingExtra, WeightsError
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 """Apache-2.0, 22M parameters, 384 dimensions."""
@@ -40,4 +41,12 @@ def _encoder(model: str) -> Any:
     from sentence_transformers import SentenceTransformer  # loads torch
 
     with progress.quiet():
-        return SentenceTransformer(str(weights.fetch(model)), device="cpu", trust_remote_code=False)
+        return SentenceTransformer(str(_fetched(model)), device="cpu", trust_remote_code=False)
+
+
+def _fetched(model: str) -> Path:
+    try:
+        return weights.fetch(model)
+    except WeightsError as error:
+        hint = f"Where the Hub is out of reach, {ELSEWHERE} names a folder with such a model."
+        raise WeightsError(error.message, hint=hint) from error

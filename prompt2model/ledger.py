@@ -119,7 +119,7 @@ def model_of(name: str) -> str:
 def estimate(requests: Sequence[Request], name: str, *, times: float = 1) -> Spent:
     """What the requests would cost at most, each asked `times` times, every answer as long as it may be.
 
-    `usd` is 0 when the price is unknown; `price_line` says so. Prompts are counted at three characters a token.
+    `usd` is 0 when the price is unknown; `price_line` says so. Prompts are counted at three bytes a token.
     """
     found = price(name) or FREE
     tokens_in = sum(_guess_tokens(prompt_text(request)) for request in requests)
@@ -257,14 +257,19 @@ def prompt_text(request: Request) -> str:
     return "\n".join([*(message.content for message in request.messages), schema])
 
 
+def size(text: str) -> int:
+    """In bytes."""
+    return len(text.encode("utf-8", "replace"))
+
+
 def most_tokens_in(request: Request) -> int:
     """More tokens than the prompt can have: no byte-level tokeniser makes more tokens than there are bytes.
 
     An answer that does not fit its schema is read once more, when the teacher is told what is wrong with it.
     """
-    choices = sum(len(choice.encode("utf-8", "replace")) + 16 for choice in request.choices)
+    choices = sum(size(choice) + 16 for choice in request.choices)
     repair = request.max_tokens + REPAIR_TOKENS if request.json_schema else 0
-    return len(prompt_text(request).encode("utf-8", "replace")) + 16 * len(request.messages) + 64 + choices + repair
+    return size(prompt_text(request)) + 16 * len(request.messages) + 64 + choices + repair
 
 
 def most_tokens_out(request: Request, *, reasoning: bool) -> int:
@@ -290,7 +295,7 @@ def with_attempts(reply: Reply, before: Spent) -> Reply:
 
 
 def _guess_tokens(text: str) -> int:
-    return -(-len(text) // 3)
+    return -(-size(text) // 3)
 
 
 def _listed() -> dict[str, Price]:

@@ -3,17 +3,17 @@
 The share of equal numbers in two signatures estimates the Jaccard index of the texts' word n-grams (Broder, 1997,
 https://doi.org/10.1109/SEQUEN.1997.666900). Texts that agree in all numbers of some band are looked at (locality-
 sensitive hashing, Indyk and Motwani, 1998, https://doi.org/10.1145/276698.276876). What is called a twin has been
-compared word by word, so none is wrong; MISSED bounds the chance that one is overlooked.
+compared n-gram by n-gram, so none is wrong; MISSED bounds the chance that one is overlooked.
 """
 
 from array import array
 from functools import lru_cache
-from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prompt2model.twins import NGRAMS, normalise, similarity, words
+from prompt2model.jaccard import HALF, MIXING, Numbers, likenesses, numbers
+from prompt2model.wording import normalise
 
 NUMBERS = 128
 """In a signature."""
@@ -21,24 +21,26 @@ MISSED = 1e-6
 """Most of the chance that two texts just alike enough share no band."""
 DOUBT = 0.25
 """By so much an estimate may be too low: six standard deviations of 128 numbers."""
+MOST_KEPT = 512
+"""N-grams of a text that are kept; those of longer texts are made anew where they are compared."""
 
 _RNG = np.random.default_rng(0)
 _FACTORS = _RNG.integers(1 << 63, size=NUMBERS, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 _SHIFTS = _RNG.integers(1 << 63, size=NUMBERS, dtype=np.uint64)
-_MIXING = np.uint64(0x9E3779B97F4A7C15)
-_HALF = np.uint64(32)
 
 
 class MinHashes:
     """Texts in the order they were added, and for a new text the one most like it, if it reaches `threshold`.
 
-    A text costs some kilobytes however long it is, and looking for twins about the same however many there are.
+    A text costs some kilobytes however long it is, and looking for twins about the same however many there are, unless
+    very many are half alike, as those made by one template are.
     """
 
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold
         self._bands, self._rows = bands(threshold)
         self._texts: list[str] = []
+        self._grams: list[Numbers | None] = []
         self._first: dict[str, int] = {}
         """Of each normalised text."""
         self._signatures = array("I")
@@ -50,39 +52,45 @@ class MinHashes:
 
     def add(self, text: str) -> None:
         """Remember the text."""
-        place, numbers = len(self._texts), signature(text)
+        place, signed, grams = len(self._texts), signature(text), numbers(text)
         self._first.setdefault(normalise(text), place)
-        for key in self._keys(numbers):
+        for key in self._keys(signed):
             self._alike.setdefault(key, []).append(place)
-        self._signatures.frombytes(numbers.tobytes())
+        self._signatures.frombytes(signed.tobytes())
         self._texts.append(text)
+        self._grams.append(grams if len(grams) <= MOST_KEPT else None)
 
     def find(self, text: str) -> str | None:
         """The earlier text most like this one, the first of equals; none where no text reaches the threshold."""
         same = self._first.get(normalise(text))
         if same is not None:
             return self._texts[same]
-        alike = [(similarity(text, self._texts[place]), -place) for place in self._candidates(text)]
-        likeness, place = max(alike, default=(0.0, 0))
+        places = self._candidates(text)
+        alike = likenesses(numbers(text), [self._numbers(place) for place in places])
+        likeness, place = max(zip(alike, (-place for place in places), strict=True), default=(0.0, 0))
         return self._texts[-place] if likeness >= self.threshold else None
+
+    def _numbers(self, place: int) -> Numbers:
+        kept = self._grams[place]
+        return numbers(self._texts[place]) if kept is None else kept
 
     def _candidates(self, text: str) -> list[int]:
         """Texts that share a band, of which the signature as a whole does not say that they are far away."""
-        numbers = signature(text)
-        found = sorted({place for key in self._keys(numbers) for place in self._alike.get(key, ())})
+        signed = signature(text)
+        found = sorted({place for key in self._keys(signed) for place in self._alike.get(key, ())})
         if not found:
             return []
         others = np.frombuffer(self._signatures, dtype=np.uint32).reshape(-1, NUMBERS)[found]
-        estimates = (others == numbers).mean(axis=1)  # (found,)
+        estimates = (others == signed).mean(axis=1)  # (found,)
         return [place for place, estimate in zip(found, estimates, strict=True) if estimate >= self.threshold - DOUBT]
 
-    def _keys(self, numbers: NDArray[np.uint32]) -> list[int]:
+    def _keys(self, signed: NDArray[np.uint32]) -> list[int]:
         """One number for each band and what is in it."""
-        banded = numbers[: self._bands * self._rows].reshape(self._bands, self._rows).astype(np.uint64)
+        banded = signed[: self._bands * self._rows].reshape(self._bands, self._rows).astype(np.uint64)
         mixed = np.arange(self._bands, dtype=np.uint64)
         for column in banded.T:
-            mixed = (mixed + column) * _MIXING
-            mixed ^= mixed >> _HALF
+            mixed = (mixed + column) * MIXING
+            mixed ^= mixed >> HALF
         keys: list[int] = mixed.tolist()
         return keys
 
@@ -99,22 +107,8 @@ def bands(threshold: float) -> tuple[int, int]:
 @lru_cache(maxsize=1024)  # what is looked for and not found is added next
 def signature(text: str) -> NDArray[np.uint32]:
     """For each of NUMBERS orders of all n-grams the least that the text has, (NUMBERS,)."""
-    grams = _mixed(text)  # (n-grams,)
-    scattered = (grams[:, None] * _FACTORS + _SHIFTS) >> _HALF  # (n-grams, NUMBERS)
+    mixed = numbers(text)  # (n-grams,)
+    mixed = (mixed ^ (mixed >> HALF)) * MIXING
+    scattered = (mixed[:, None] * _FACTORS + _SHIFTS) >> HALF  # (n-grams, NUMBERS)
     least: NDArray[np.uint64] = scattered.min(axis=0)
     return least.astype(np.uint32)
-
-
-def _mixed(text: str) -> NDArray[np.uint64]:
-    """A number for each word n-gram."""
-    tokens = np.array([crc32(word.encode("utf-8", "surrogatepass")) for word in words(text) or [""]], dtype=np.uint64)
-    found, grams = tokens * _MIXING, []
-    for n in NGRAMS:
-        if n > len(tokens):
-            break
-        if n > 1:
-            found = (found[:-1] ^ (found[:-1] >> _HALF)) * _MIXING + tokens[n - 1 :]
-        grams.append(found)
-    mixed = np.concatenate(grams)
-    mixed ^= mixed >> _HALF
-    return mixed * _MIXING

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from prompt2model.twins import words
+from prompt2model.wording import words
 
 DEEPEST = 16
-"""Words by which the suffixes are sorted; a power of two. Longer n-grams cannot be asked for."""
+"""Words by which the suffixes are sorted; a power of two. Of longer n-grams the rest is compared where these stand."""
 BETWEEN = 0
 """The number between two texts; words count from 1. No n-gram reaches over it."""
 
@@ -35,18 +35,23 @@ class NGrams:
         self._order = _suffixes(self._tokens)
 
     def count(self, phrase: str) -> int:
-        """How often the phrase's words occur one after the other. Raises ValueError for more words than DEEPEST."""
+        """How often the phrase's words occur one after the other. Raises ValueError for a phrase without words."""
         return len(self._found(words(phrase)))
 
     def positions(self, phrase: str) -> list[Position]:
         """Every occurrence of the phrase: which text, and which word of it, from 0."""
         return sorted(self._position(int(place)) for place in self._found(words(phrase)))
 
-    def shared(self, text: str, n: int) -> str | None:
-        """The text's first n-gram that occurs here, in the words that are compared; none where none does."""
-        tokens = words(text)
+    def shared(self, tokens: Sequence[str], n: int, *, most_texts: int | None = None) -> str | None:
+        """The first n-gram of the words that occurs here, in `most_texts` texts at most; none where none does."""
         grams = (tokens[start : start + n] for start in range(len(tokens) - n + 1))
-        return next((" ".join(gram) for gram in grams if len(self._found(gram))), None)
+        return next((" ".join(gram) for gram in grams if self._is_shared(gram, most_texts)), None)
+
+    def _is_shared(self, gram: Sequence[str], most_texts: int | None) -> bool:
+        places = self._found(gram)
+        if most_texts is None or len(places) <= most_texts:
+            return len(places) > 0
+        return len(np.unique(np.searchsorted(self._starts, places, side="right"))) <= most_texts
 
     def _numbered(self, texts: Iterable[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """The words of all texts as numbers, BETWEEN in front of each text; and where each text's words start."""
@@ -61,12 +66,16 @@ class NGrams:
 
     def _found(self, phrase: Sequence[str]) -> NDArray[np.int32]:
         """Where the phrase begins, as places in all the words, in no order."""
-        if not 0 < len(phrase) <= DEEPEST:
-            raise ValueError(f"an n-gram has 1 to {DEEPEST} words, not {len(phrase)}")
+        if not phrase:
+            raise ValueError("an n-gram has a word at least")
         wanted = [self._numbers.get(word, -1) for word in phrase]
         if -1 in wanted:
             return self._order[:0]
-        return self._order[self._bound(wanted, after=False) : self._bound(wanted, after=True)]
+        begun, rest = wanted[:DEEPEST], wanted[DEEPEST:]
+        places = self._order[self._bound(begun, after=False) : self._bound(begun, after=True)]
+        for further, number in enumerate(rest, start=DEEPEST):  # BETWEEN ends the last text: no place is beyond
+            places = places[self._tokens[(places + further).clip(max=len(self._tokens) - 1)] == number]
+        return places
 
     def _bound(self, wanted: list[int], *, after: bool) -> int:
         """The first suffix that does not come before what is wanted; with `after`, that comes behind all of it."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from prompt2model import accounts, data_report, prompts, registry, store
 from prompt2model.book import book_of
-from prompt2model.config import Config, RetrieveConfig, Settings, contents, load_config
+from prompt2model.config import Config, Settings, contents, load_config
 from prompt2model.description import read_description
 from prompt2model.errors import ConfigError
 from prompt2model.filters import looked_at
@@ -20,7 +20,7 @@ from prompt2model.marks import FILE as MARKS
 from prompt2model.marks import read_marks
 from prompt2model.methods import check_rows_will_do, check_suits, open_method, without_white_box
 from prompt2model.records import Artifact, Found, Made, Record, Report, Splits, Student, TaskSpec
-from prompt2model.rows import read_rows
+from prompt2model.rows import read_test
 from prompt2model.run import Run
 from prompt2model.settings import as_toml
 from prompt2model.stages.evaluate import evaluate
@@ -47,6 +47,8 @@ TEMPLATES = {
 }
 """The folders of templates that a stage renders: when one of them has changed, the stage is run again."""
 
+STAGES = ("parse", "retrieve", "generate", "split", "train", "evaluate", "export")
+
 Listener = Callable[[str, Any], None]
 """Told the name of each stage and its record as soon as there is one."""
 
@@ -65,8 +67,9 @@ def build(
     `description` is a sentence, a file, or "-" for standard input. Settings come from `config`, or from `flags` as in
     `teacher="openai:gpt-5-mini"`, `generate__count=800`. `until` is the last stage that is wanted. The same call again
     goes on where it was interrupted: what a stage left is read back if nothing it depends on has changed. Raises an
-    error of `prompt2model.errors`, all of which carry a hint.
+    error of `prompt2model.errors`, all of which carry a hint: ConfigError for a stage that does not exist.
     """
+    check_stage(until)
     config = config or load_config(**flags)
     text = read_description(description, max_characters=config.parse.max_characters)
     _check_names(config)
@@ -81,6 +84,12 @@ def build(
         if until == "export":
             run.write_page()
         return run
+
+
+def check_stage(until: str) -> None:
+    """Raises ConfigError when there is no such stage."""
+    if until not in STAGES:
+        raise ConfigError(f"There is no stage {until!r}.", hint=registry.did_you_mean(until, list(STAGES)))
 
 
 def read_back(text: str, folder: Path, config: Config) -> dict[str, Record]:
@@ -111,6 +120,13 @@ def keep_description(folder: Path, text: str) -> None:
     if _described(folder) not in ("", text):
         log.warning("%s holds a run of another description: what depends on it is made anew in its place.", folder)
     (folder / DESCRIPTION).write_text(text, encoding="utf-8", newline="")
+
+
+def is_helper(config: Config) -> bool:
+    """Whether the teacher helps to read the description and imagines cards: too much to ask of a small local model, and
+    not worth the hours that a batch takes."""
+    is_slow = config.teacher_options.get("batch", False)
+    return not (is_slow or choose_teacher(config.teacher)[0].startswith("transformers:"))
 
 
 class _Stop(Exception):
@@ -150,11 +166,12 @@ class _Building:
             lambda: self._write(task, found),
             (task, found.examples, config.generate, _teacher_key(config), seed, *self._looked_at),
         )
+        rejected = [mark for mark in read_marks(self.folder / MARKS) if not mark.accepted]
         splits = self._once(
             "split",
             Splits,
-            lambda: split(task, found, made, config.split, seed=seed),
-            (task, found.examples, made.explained, made.examples, config.split, seed),
+            lambda: split(task, found, made, config.split, reading=config.retrieve, marks=rejected, seed=seed),
+            (task, found.examples, made.explained, made.examples, config.split, seed, *self._columns, *rejected),
         )
         student = self._once(
             "train",
@@ -190,10 +207,7 @@ class _Building:
         return []
 
     def _helper(self) -> Teacher | None:
-        """The teacher for reading the description and imagining cards: too much to ask of a small local model, and not
-        worth the hours that a batch takes."""
-        is_slow = self.config.teacher_options.get("batch", False)
-        return None if is_slow or self.teacher_name.startswith("transformers:") else self.teacher
+        return self.teacher if is_helper(self.config) else None
 
     def _write(self, task: TaskSpec, found: Found) -> Made:
         config = self.config.generate
@@ -203,15 +217,14 @@ class _Building:
             from prompt2model.stages.train import check_fits  # torch and transformers take seconds to import
 
             check_fits(self.config.train, found.base, self.teacher)
-        given = dict(self._looked_at)
-        file = self.config.split.test_data if "test" in given else ""
-        test = read_rows(file, task, RetrieveConfig()).examples if file else ()
+        given, file = dict(self._looked_at), self.config.split.test_data
+        test = read_test(file, task, self.config.retrieve).examples if file else ()  # or an error, before it is dear
         made = generate(
             task,
             found,
             config,
             teacher=self.teacher,
-            test=test,
+            test=test if "test" in given else (),
             marks=given.get("marks", ()),
             seed=self.config.seed,
         )
@@ -223,10 +236,16 @@ class _Building:
     def _looked_at(self) -> tuple[tuple[str, Any], ...]:
         """What the filters that were named look at besides the rows: the writing depends on that, and on no more."""
         there: dict[str, Callable[[], Any]] = {
-            "test": lambda: contents(self.config.split),
+            "test": lambda: (contents(self.config.split), *self._columns),
             "marks": lambda: read_marks(self.folder / MARKS),
         }
         return tuple((what, there[what]()) for what in sorted(looked_at(self.config.generate.filters)))
+
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        """Those that are named for rows, where they are also those of a file to measure on."""
+        names = self.config.retrieve.input_column, self.config.retrieve.output_column
+        return names if self.config.split.test_data and names != ("auto", "auto") else ()
 
     def _measured_teacher(self) -> Teacher | None:
         return self.teacher if measures_teacher(self.config) else None

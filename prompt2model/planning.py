@@ -11,11 +11,11 @@ from prompt2model.config import Config
 from prompt2model.ledger import BATCH, price, price_line
 from prompt2model.methods import check_suits, open_method, trainings
 from prompt2model.pace import waits
-from prompt2model.pipeline import measures_teacher, read_back
+from prompt2model.pipeline import is_helper, measures_teacher, read_back
 from prompt2model.questions import answer_request, question
 from prompt2model.records import Found, Made, Record, Splits, TaskSpec
 from prompt2model.rehearsal import (
-    CHARACTERS_PER_TOKEN,
+    BYTES_PER_TOKEN,
     Imagined,
     Work,
     imagine,
@@ -25,7 +25,7 @@ from prompt2model.rehearsal import (
     rehearse_writing,
     work,
 )
-from prompt2model.rows import is_on_hub, read_rows
+from prompt2model.rows import is_on_hub, read_test
 from prompt2model.speed import measure, parameters
 from prompt2model.stages.generate import round_sizes
 from prompt2model.stages.parse import parse
@@ -168,7 +168,7 @@ class _Planning:
     def task(self) -> TaskSpec:
         if "parse" in self.kept:
             return cast(TaskSpec, self.kept["parse"])
-        return parse(self.text, self.config.parse, teacher=self.teacher)
+        return parse(self.text, self.config.parse, teacher=self.helper)
 
     @cached_property
     def found(self) -> Found:
@@ -177,7 +177,11 @@ class _Planning:
         here = tuple(source for source in self.config.retrieve.data if not is_on_hub(source))
         hub = self.config.retrieve.hub if self.asks_hub else "off"
         config = self.config.retrieve.model_copy(update={"data": here, "hub": hub})
-        return retrieve(self.task, config, teacher=self.teacher)
+        return retrieve(self.task, config, teacher=self.helper)
+
+    @property
+    def helper(self) -> Imagined | None:
+        return self.teacher if is_helper(self.config) else None
 
     @cached_property
     def sides(self) -> tuple[int, int, int]:
@@ -203,7 +207,7 @@ class _Planning:
         source = self.config.split.test_data
         if is_on_hub(source):
             return self.config.retrieve.max_rows
-        return len(read_rows(source, self.task, self.config.retrieve).examples)
+        return len(read_test(source, self.task, self.config.retrieve).examples)
 
     @cached_property
     def row_tokens(self) -> int:
@@ -239,9 +243,9 @@ class _Planning:
 
     def training(self) -> Step:
         (rows, held_out, _), config = self.sides, self.config.train
-        epochs = sum(one.epochs for one in trainings(config))
-        tokens = round(rows * epochs * self.row_tokens)
-        checked = round(held_out * epochs * config.validations_per_epoch * self.row_tokens)
+        epochs, row_tokens = sum(one.epochs for one in trainings(config)), min(self.row_tokens, config.max_length)
+        tokens = round(rows * epochs * row_tokens)
+        checked = round(held_out * epochs * config.validations_per_epoch * row_tokens)
         size, speed = parameters(self.found.base), measure()
         seconds = LOADING_SECONDS + tokens / speed.learning(size) + checked / speed.reading(size)
         how = f"LoRA of rank {config.lora_rank}" if config.lora_rank else "all weights"
@@ -268,7 +272,7 @@ class _Planning:
 
     def _answering(self, rows: int, can: frozenset[str]) -> Work:
         """What asking somebody about so many rows of the usual length takes."""
-        asked = question(self.task, "x" * CHARACTERS_PER_TOKEN * self.row_tokens, self.task.examples, can=can)
+        asked = question(self.task, "x" * BYTES_PER_TOKEN * self.row_tokens, self.task.examples, can=can)
         longest = self.config.train.max_length // 2  # of a row no more than half is the answer
         most = self.config.evaluate.max_new_tokens or most_tokens(self.task, longest)
         request = answer_request(self.task, asked, can=can, max_tokens=most)

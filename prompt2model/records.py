@@ -1,12 +1,25 @@
 """What crosses between stages: frozen records that are JSON both ways; of a trained student, the folder's name."""
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Kind = Literal["classification", "generation"]
 Architecture = Literal["decoder", "encoder-decoder"]
+
+
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def whole(text: str) -> str:
+    """The text without halves of characters, which JSON can name and no file can hold: two that belong together become
+    one, others the sign for what cannot be read."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if _HALF.search(text) else text
+
+
+WholeText = Annotated[str, AfterValidator(whole)]
 
 
 class Record(BaseModel):
@@ -37,10 +50,10 @@ class Source(Record):
 class Example(Record):
     """One row: what goes in, what should come out, and where the row came from."""
 
-    input: str
-    output: str
+    input: WholeText
+    output: WholeText
     source: Source
-    rationale: str | None = None
+    rationale: WholeText | None = None
     """A chain of thought that leads to the output, without the output itself."""
     probabilities: dict[str, float] | None = None
     """The teacher's probability of each label, when it is a classification and the teacher can tell."""
@@ -58,7 +71,7 @@ class Dropped(Record):
 
     reason: str
     """A few words that are the same for every row dropped for this reason; they are counted."""
-    text: str = ""
+    text: WholeText = ""
 
 
 # What a teacher costs
@@ -88,7 +101,7 @@ class Spent(Record):
 class TaskSpec(Record):
     """A task description, understood."""
 
-    instruction: str
+    instruction: WholeText
     examples: tuple[Example, ...] = ()
     kind: Kind = "generation"
     labels: tuple[str, ...] = ()

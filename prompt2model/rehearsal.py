@@ -14,7 +14,7 @@ from prompt2model.config import GenerateConfig, TrainConfig
 from prompt2model.conversation import Reply, Request
 from prompt2model.course import Course
 from prompt2model.filters import Sieve
-from prompt2model.ledger import BATCH, FREE, LOCAL, estimate, price, prompt_text
+from prompt2model.ledger import BATCH, FREE, LOCAL, estimate, price, prompt_text, size
 from prompt2model.methods import open_method, trainings
 from prompt2model.rationales import add_rationales
 from prompt2model.recipe import Share
@@ -30,7 +30,8 @@ REHEARSED = 16
 """Candidates that are rehearsed, to know what one costs."""
 USUAL_YIELD = {"agreement": 0.5, "duplicate": 0.85, "novelty": 0.7, "relabel": 0.85}
 """The share of its candidates that a filter usually keeps."""
-CHARACTERS_PER_TOKEN = 4
+BYTES_PER_TOKEN = 4
+"""As tokenizers cut English, where a byte is a letter, and about as they cut scripts of two or three bytes a letter."""
 TEXT_TOKENS = 30
 """Of an input or an answer, when the description shows none."""
 TRACE_TOKENS = 100
@@ -78,7 +79,7 @@ class Imagined:
         return "".join(items) if tags else self._words()
 
     def _words(self) -> str:
-        words = max(2, self.text_tokens * CHARACTERS_PER_TOKEN // 6)
+        words = max(2, self.text_tokens * BYTES_PER_TOKEN // 6)
         return " ".join(f"w{self.rng.randrange(10_000):04}" for _ in range(words))
 
 
@@ -124,7 +125,7 @@ def work(
     An answer is a text of the usual length, or several where more than `limit` tokens are allowed.
     """
     read = [group[0][1] for group in together(asked, lambda: _most_answers(name))]
-    tokens_in = usual * sum(len(prompt_text(request)) for request in read) / CHARACTERS_PER_TOKEN
+    tokens_in = usual * sum(size(prompt_text(request)) for request in read) / BYTES_PER_TOKEN
     known = price(name) or FREE
     thought = THOUGHT_TOKENS * known.reasoning
     texts = [min(text_tokens * texts_in(one, limit), one.max_tokens) + thought for one in asked if not one.choices]
@@ -162,10 +163,10 @@ def rehearse_writing(task: TaskSpec, found: Found, config: GenerateConfig, teach
     for module in filters.values():
         if module.NEEDS:
             module.sift(rows, sieve)
-    new = config.count - sum(one.module.at_hand(one.options) for one in strategies if hasattr(one.module, "at_hand"))
-    scale = max(new, 0) / sum(map(_share, strategies))
-    most = scale * config.over_generate
-    usual *= scale
+    there = sum(one.module.at_hand(one.options) for one in strategies if hasattr(one.module, "at_hand"))
+    rehearsed = sum(map(_share, strategies))
+    usual *= max(config.count - there, 0) / rehearsed
+    most = max(config.over_generate * config.count - there, 0) / rehearsed
     return work(teacher.asked, teacher.name, teacher.text_tokens, usual=usual, most=most, limit=config.max_tokens)
 
 
@@ -196,7 +197,7 @@ def rehearse_training(
 
 def mean_tokens(texts: Sequence[str]) -> int:
     """The texts' mean length, in tokens as they are guessed before there is a tokenizer."""
-    return ceil(sum(map(len, texts)) / len(texts) / CHARACTERS_PER_TOKEN) if texts else TEXT_TOKENS
+    return ceil(sum(map(size, texts)) / len(texts) / BYTES_PER_TOKEN) if texts else TEXT_TOKENS
 
 
 def _candidates(
@@ -209,7 +210,7 @@ def _candidates(
 
 def _row(tokens: int) -> Example:
     """A row with an input of so many tokens."""
-    return Example(input="x" * tokens * CHARACTERS_PER_TOKEN, output="?", source=Source(kind="teacher", name=""))
+    return Example(input="x" * tokens * BYTES_PER_TOKEN, output="?", source=Source(kind="teacher", name=""))
 
 
 def _share(strategy: Share) -> int:

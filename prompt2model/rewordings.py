@@ -11,7 +11,7 @@ from math import floor
 
 import numpy as np
 
-from prompt2model.twins import words
+from prompt2model.wording import words
 
 MORE_WORDS = 2
 """Words looked up beyond those that must be: each makes the lists longer and the texts to compare fewer."""

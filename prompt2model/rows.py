@@ -10,12 +10,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from prompt2model import hub
 from prompt2model.cells import as_text, first_exchange, flat, joined
 from prompt2model.choices import MAX_WORDS
-from prompt2model.columns import Columns, choose
+from prompt2model.columns import Columns, NoColumn, choose
 from prompt2model.config import RetrieveConfig
 from prompt2model.errors import DataError, HubError
 from prompt2model.headers import check_header
@@ -68,6 +68,20 @@ def read_rows(source: str, task: TaskSpec, config: RetrieveConfig) -> Rows:
         dropped=dict(taken.dropped.most_common()),
         notes=(*told, *_notes(taken, columns, task)),
     )
+
+
+def read_test(source: str, task: TaskSpec, config: RetrieveConfig) -> Rows:
+    """Rows to measure on, read as `read_rows` reads those that are learned from.
+
+    Where they have not the columns that the settings name, a note says so and the columns are inferred. Raises as
+    `read_rows` does.
+    """
+    try:
+        return read_rows(source, task, config)
+    except NoColumn as error:
+        inferred = read_rows(source, task, config.model_copy(update={"input_column": "auto", "output_column": "auto"}))
+        read = " and ".join(f"{column} as {what}" for what, column in inferred.columns.items())
+        return inferred.model_copy(update={"notes": (*inferred.notes, f"{error.message} Read were {read}.")})
 
 
 def read_raw(source: str, config: RetrieveConfig) -> tuple[str, list[Row]]:
@@ -193,7 +207,7 @@ def _take(loaded: _Loaded, columns: Columns, task: TaskSpec) -> _Taken:
     labels = _spelled([output for _, output in pairs if output], task.labels)
     dropped: Counter[str] = Counter()
     found: dict[tuple[str, str, str], Example] = {}
-    for number, ((text, output), why) in enumerate(zip(pairs, reasons, strict=True)):
+    for number, (row, (text, output), why) in enumerate(zip(loaded.table.rows, pairs, reasons, strict=True)):
         answer = labels.get(output, "") if task.labels else output
         reason = (
             (not text and "empty input")
@@ -204,7 +218,7 @@ def _take(loaded: _Loaded, columns: Columns, task: TaskSpec) -> _Taken:
         if reason:
             dropped[reason] += 1
         else:
-            source = Source(kind="data", name=loaded.name, row=number)
+            source = _written_by_a_teacher(row) or Source(kind="data", name=loaded.name, row=number)
             found[text, answer, why] = Example(input=text, output=answer, source=source, rationale=why or None)
     seen = {answer for _, answer, _ in found}
     return _Taken(
@@ -213,6 +227,15 @@ def _take(loaded: _Loaded, columns: Columns, task: TaskSpec) -> _Taken:
         lacks=[label for label in task.labels if label not in seen],
         respelled={output: label for output, label in labels.items() if output != label},
     )
+
+
+def _written_by_a_teacher(row: Row) -> Source | None:
+    """Where a row came from that `generate` left: whoever gives it back, a person has not written it."""
+    try:
+        source = Source.model_validate(row.get("source"))
+    except ValidationError:
+        return None
+    return source if source.kind == "teacher" else None
 
 
 def _pair(row: Row, columns: Columns) -> tuple[str, str]:

@@ -20,13 +20,13 @@ MODULES = {
 
 FLOORS = (
     # 0: stand on nothing of ours
-    "errors home records cells deadline spelling language vocabulary matching twins charts progress"
+    "errors home records cells deadline spelling language vocabulary matching wording charts progress"
     " schemas pace conclusion policy fences prefixes kv_cache attention norms pieces blocks rounding",
     # 1: what is said to a teacher, in records
-    "conversation gradients chat_troubles",
+    "conversation gradients chat_troubles jaccard",
     # 2: one thing each, on records and errors
     "registry teacher prompts store streams shards pairs bootstrap checkpoints hub_cards skills conversion asks"
-    " choices metrics exporters stages seeds marks several minhash rewordings ngrams"
+    " choices metrics exporters stages seeds marks several twins minhash rewordings ngrams"
     " book batch_notes replay optimiser sampling losses",
     # 3
     "config weights cache ledger hub questions batches second_reading front_matter keyed outputs tables report"

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 from chat_server import serve
 from command import Caller, Said, quick, sentences, write_script
 
-from prompt2model import registry
+from prompt2model import registry, store
 from prompt2model.accounts import total
 from prompt2model.cli import COMMANDS, routed, run
 from prompt2model.marks import FILE, Mark, add_marks, read_marks
@@ -398,6 +399,37 @@ def test_a_dry_run_of_a_finished_run_reads_everything_back(built, call: Caller):
 def test_a_dry_run_says_from_which_stage_on_it_would_work(built, call: Caller):
     planned = call(*built[1], "--dry-run", "--json", "--set", "train.batch_rows=4").json()
     assert [step["stage"] for step in planned["steps"] if not step["is_kept"]] == ["train", "evaluate", "export"]
+
+
+def test_rows_are_looked_at_and_rejected_before_a_student_learns_from_them(
+    call: Caller, tiny_decoder: Path, tmp_path: Path
+):
+    folder = tmp_path / "run"
+    options = quick(tiny_decoder, write_script(tmp_path / "answers.jsonl"))
+    command = ["build", TASK, "--out", str(folder), *options]
+    assert [step["stage"] for step in call(*command, "--until", "generate", "--dry-run", "--json").json()["steps"]] == [
+        "parse",
+        "retrieve",
+        "generate",
+    ]
+    assert call(*command, "--until", "generate", "--json").json() == {"folder": str(folder), "until": "generate"}
+    assert "rows" in call("data", str(folder)).out
+    rows = json.loads((folder / "generate.json").read_text())["record"]["examples"]
+    given = tmp_path / "given.jsonl"
+    marks = [{"input": one["input"], "output": one["output"], "accepted": False} for one in rows[:7]]
+    given.write_text("".join(f"{json.dumps(one)}\n" for one in marks))
+    said = call("mark", str(folder), "--file", str(given)).err
+    assert shlex.split(said.partition("--set ")[2])[0] == 'generate.filters=["format", "critic"]'
+    assert call(*command, "--until", "split").code == 0
+    assert json.loads((folder / "split.json").read_text())["record"]["dropped"] == {"rejected by a person": 7}
+    assert "no stage 'generat'" in call(*command, "--until", "generat").err
+    assert "Rounds are made whole" in call(*command, "--until", "split", "--rounds", "2").err
+
+
+def test_nobody_else_works_on_a_run_that_is_trained_or_measured(call: Caller, copy: Path):
+    with store.alone(copy):
+        for command in (("train", str(copy), "--epochs", "2"), ("evaluate", str(copy))):
+            assert "Another process is working" in call(*command).err
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from prompt2model.accounts import Entry
 from prompt2model.cli import run as call
 from prompt2model.config import load_config
 from prompt2model.errors import DataError
+from prompt2model.jaccard import similarity
 from prompt2model.marks import Mark
 from prompt2model.records import Dropped, Example, Made, Source, Spent, TaskSpec
-from prompt2model.twins import similarity
 
 TASK = TaskSpec(instruction="Is it <good> or bad?", kind="classification", labels=("good", "bad", "unsure"))
 
@@ -67,6 +67,32 @@ def test_self_similarity_is_that_of_the_nearest_other():
     nearest = [max(similarity(one, other) for other in texts[:i] + texts[i + 1 :]) for i, one in enumerate(texts)]
     assert data_report.self_similarity(texts) == pytest.approx(sum(nearest) / 12)
     assert data_report.self_similarity(["alone"]) == 0
+
+
+def test_self_similarity_looks_at_all_rows_whatever_their_number():
+    rng = Random(1)
+    firsts = [" ".join(f"w{rng.randrange(5000)}" for _ in range(12)) for _ in range(1000)]
+    pairs = [text for first in firsts for text in (first, f"{first} indeed")]
+    some, all_ = data_report.self_similarity(pairs[:100]), data_report.self_similarity(pairs)
+    assert all_ == pytest.approx(some, abs=0.01)
+    assert all_ > 0.8
+
+
+def test_a_row_with_several_chains_of_thought_is_one_row():
+    thought = [MADE.examples[0].model_copy(update={"rationale": why}) for why in ("for this", "for that")]
+    found = data_report.figures(TASK, MADE.model_copy(update={"examples": (*thought, *MADE.examples[1:])}))
+    assert found == data_report.figures(TASK, MADE)
+
+
+def test_half_a_character_is_told_and_harms_nobody(tmp_path):
+    half = "\ud83d"
+    made = MADE.model_copy(
+        update={"examples": (row(f"{half} half", "good"),), "rejected": (Dropped(reason="control", text=half),)}
+    )
+    page = data_report.write_page(tmp_path, TASK, made)
+    assert "\ufffd half" in page.read_text(encoding="utf-8")
+    assert store.digest(made)
+    assert row("\ud83d\ude00", "good").input == "😀"
 
 
 def test_spread_is_the_mean_distance_of_all_pairs():
@@ -218,3 +244,17 @@ def test_marks_make_a_run_write_again_only_where_the_critic_is_named(tmp_path):
             config = load_config(generate__filters=filters)
             looked_at.append(pipeline._Building(tmp_path, "text", config, lambda stage, record: None)._looked_at)
     assert looked_at == [(("marks", []),), (("marks", [mark("a", True)]),), (), ()]
+
+
+def test_a_mark_is_written_on_a_line_of_its_own_whatever_the_file_ends_with(tmp_path):
+    file = tmp_path / marks.FILE
+    file.write_text("\ufeff" + mark("a", True).model_dump_json())
+    marks.add_marks(tmp_path, [mark("b", False)])
+    with file.open("a") as opened:
+        opened.write(mark("c", True).model_dump_json()[:-9])  # as a kill leaves it
+    assert marks.read_marks(file) == [mark("a", True), mark("b", False)]
+
+
+def test_marks_from_a_file_that_is_not_there_are_an_error(run, tmp_path, capsys):
+    assert call(["mark", str(run), "--file", str(tmp_path / "nosuch.jsonl")]) == 1
+    assert "There is no file" in capsys.readouterr().err

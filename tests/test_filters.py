@@ -28,13 +28,13 @@ from prompt2model.filters import (
     novelty,
     relabel,
 )
+from prompt2model.jaccard import similarity
 from prompt2model.ledger import prompt_text
 from prompt2model.marks import Mark
 from prompt2model.records import Dropped, Example, Source, TaskSpec
 from prompt2model.registry import load
 from prompt2model.rewordings import rouge_l
 from prompt2model.teachers.scripted import Scripted
-from prompt2model.twins import similarity
 
 REVIEWS = TaskSpec(instruction="Is it good or bad?", kind="classification", labels=("good", "bad"))
 TITLES = TaskSpec(instruction="Give the story a title.", kind="generation")
@@ -243,6 +243,31 @@ def test_contamination_drops_what_is_measured_on(text, output, expected):
     test = [row(f"{LONG} and fifteen", kind="data"), row("the soup was cold", "bad", "data")]
     (judged,) = contamination.sift([row(text, output)], sieve(TITLES, test=test))
     assert reason(judged).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("beginning", "expected"),
+    [
+        ("ฉันต้องการคืน", "kept"),
+        ("我想问一下你们的营业时间是", "kept"),
+        ("我想问一下你们的营业时间是" * 3, "shares 13 words"),
+    ],
+)
+def test_contamination_counts_words_where_no_spaces_are_written(beginning, expected):
+    test = [row(f"{beginning}เสื้อ上午还是下午甲乙丙丁戊己庚辛" + "ท" * (40 * ("ฉ" in beginning)), kind="data")]
+    other = f"{beginning}โทรศัพท์寅卯辰巳午未申酉戌亥" + "ม" * (40 * ("ฉ" in beginning))
+    (judged,) = contamination.sift([row(other)], sieve(TITLES, test=test))
+    assert reason(judged).startswith(expected)
+
+
+def test_contamination_lets_words_pass_that_many_test_rows_share():
+    form = "name {} email null phone null address null city null zip null country null note null"
+    test = [row(f"text {place}", form.format(place), "data") for place in range(11)]
+    other = row("something else", form.format("x"))
+    ours = sieve(TITLES, test=test)
+    assert reason(contamination.sift([other], ours)[0]) == "kept"
+    strict = ours.config.model_copy(update={"options": {"contamination": {"common_rows": 0}}})
+    assert reason(contamination.sift([other], Sieve(TITLES, Scripted([]), strict, [], test))[0]).startswith("shares 13")
 
 
 def test_contamination_compares_with_the_given_data_where_no_test_is_set_apart():
@@ -552,13 +577,22 @@ def test_balance_keeps_no_length_beyond_twice_its_share():
 
 def test_balance_counts_what_was_kept_in_earlier_rounds():
     earlier = [row(f"text number {place}", "good") for place in range(40)]
-    (judged,) = balance.sift(
-        [row("one more text", "good")], sieve(REVIEWS, *earlier[:15], row("x y z", "bad"), *earlier)
-    )
-    assert reason(judged) == "kept"  # with two labels, twice the fair share is everything
     labels = REVIEWS.model_copy(update={"labels": ("good", "bad", "so so")})
     (judged,) = balance.sift([row("one more text", "good")], sieve(labels, *earlier))
     assert reason(judged) == "too many of this label"
+
+
+@pytest.mark.parametrize(("bad", "expected"), [(13, "too many of this label"), (14, "kept")])
+def test_balance_leaves_one_of_two_labels_three_quarters(bad, expected):
+    earlier = [row(f"text {place}", "good") for place in range(41)] + [row(f"x {place}", "bad") for place in range(bad)]
+    (judged,) = balance.sift([row("one more text", "good")], sieve(REVIEWS, *earlier))
+    assert reason(judged) == expected
+
+
+def test_balance_allows_lengths_that_people_write():
+    given = [row(" ".join(["w"] * n), kind="data") for n in [*range(1, 8), *range(8, 16), 20, 30, 40, 70] * 20]
+    candidates = [row(f"a {place} b c d e f g h i") for place in range(200)]
+    assert all(isinstance(one, Example) for one in balance.sift(candidates, sieve(TITLES, *given)))
 
 
 def test_balance_keeps_a_crowded_topic_small(embeddings):

@@ -5,8 +5,9 @@ from random import Random
 import numpy as np
 import pytest
 
-from prompt2model.minhash import MISSED, NUMBERS, MinHashes, bands, signature
-from prompt2model.twins import Twins, similarity
+from prompt2model.jaccard import similarity
+from prompt2model.minhash import MISSED, MOST_KEPT, NUMBERS, MinHashes, bands, signature
+from prompt2model.twins import Twins
 
 
 def edited_texts(seed: int, count: int, vocabulary: int = 60) -> list[str]:
@@ -28,24 +29,30 @@ def test_equal_numbers_estimate_the_jaccard_index():
     for _ in range(1500):
         one, other = rng.choice(texts), rng.choice(texts)
         off.append(float(np.mean(signature(one) == signature(other))) - similarity(one, other))
-    assert abs(np.mean(off)) < 0.005
+    assert abs(np.mean(off)) < 0.01
     assert np.std(off) < 0.5 / np.sqrt(NUMBERS)  # at most: that of a coin thrown so often
     assert max(map(abs, off)) < 0.25
 
 
 def test_a_signature_is_the_same_in_every_process_and_for_every_spelling():
     assert signature("The film, was good!").tolist() == signature("the film was good").tolist()
-    assert signature("the film was good")[:3].tolist() == [152923468, 140138903, 36424662]
+    assert signature("the film was good")[:3].tolist() == [33374695, 742485559, 10811295]
 
 
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7, 0.8, 0.9])
 @pytest.mark.parametrize("seed", range(3))
 def test_it_finds_exactly_what_the_exact_index_finds(seed, threshold):
-    ours, exact = MinHashes(threshold), Twins(threshold)
-    for text in edited_texts(seed, 250):
-        assert ours.find(text) == exact.find(text)
+    ours, texts = MinHashes(threshold), edited_texts(seed, 250)
+    for place, text in enumerate(texts):
+        assert ours.find(text) == Twins(texts[:place], threshold).find(text)
         ours.add(text)
-        exact.add(text)
+
+
+def test_of_texts_that_are_kept_without_their_ngrams_twins_are_found_too():
+    index, long = MinHashes(0.8), " ".join(f"w{number}" for number in range(MOST_KEPT))
+    index.add(long)
+    assert index.find(f"{long} w1") == long
+    assert index.find(long.replace("7", "8")) is None
 
 
 @pytest.mark.parametrize("threshold", [0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 1.0])

@@ -13,7 +13,7 @@ from prompt2model.ledger import estimate, price, prompt_text
 from prompt2model.pipeline import build
 from prompt2model.planning import Plan, Step, is_paid, plan
 from prompt2model.records import Found
-from prompt2model.rehearsal import CHARACTERS_PER_TOKEN, work
+from prompt2model.rehearsal import BYTES_PER_TOKEN, work
 from prompt2model.speed import USUAL_PARAMETERS, parameters
 from prompt2model.stages.generate import generate
 from prompt2model.stages.parse import parse
@@ -38,7 +38,7 @@ def test_the_requests_and_tokens_of_writing_are_those_that_are_sent(tiny_decoder
     config = load_config(generate__count=40, generate__filters="format")
     asked = Scripted(sentences(100))
     generate(parse(TASK, config.parse), Found(base=""), config.generate, teacher=asked)
-    tokens = sum(len(prompt_text(request)) for request in asked.asked) / CHARACTERS_PER_TOKEN
+    tokens = sum(len(prompt_text(request)) for request in asked.asked) / BYTES_PER_TOKEN
     assert writing.requests == len(asked.asked) == 40
     assert writing.most_requests == 160
     assert tokens <= writing.tokens <= 2 * tokens  # the answers are counted too
@@ -91,7 +91,7 @@ def test_a_prompt_with_several_answers_is_reckoned_once_but_not_at_most_and_not_
     question = Request(messages=(Message(role="user", content="x" * 400),), max_tokens=10)
     asked = [question.model_copy(update={"seed": seed}) for seed in range(3)]
     told = work(asked, "openai:gpt-4.1", 5)
-    read = len(prompt_text(question)) / CHARACTERS_PER_TOKEN
+    read = len(prompt_text(question)) / BYTES_PER_TOKEN
     assert (told.requests, told.tokens_in, told.tokens_out) == (3, read, 15)
     assert told.most_usd == pytest.approx(3 * estimate(asked[:1], "openai:gpt-4.1").usd)
     assert work(asked, "openai:gpt-4.1 (batch)", 5).tokens_in == 3 * read
@@ -222,3 +222,29 @@ def test_rows_are_written_anew_when_an_option_decides_what_the_teacher_answers(t
         build(TASK, out=tmp_path, config=configs[0], until="generate")
         kept = [step(plan(TASK, config, tmp_path), "generate").is_kept for config in configs]
     assert kept == [True, True, False]
+
+
+def test_rows_longer_than_the_student_reads_are_reckoned_as_it_reads_them(tiny_decoder: Path, tmp_path: Path):
+    teacher = write_script(tmp_path / "answers.jsonl")
+    (tmp_path / "rows.csv").write_text(
+        "input,output\n" + "".join(f'"{n} {"word " * 4000}",positive\n' for n in range(40))
+    )
+    flags = {"generate__count": 0, "retrieve__data": str(tmp_path / "rows.csv")}
+    tokens = [step(planned(tiny_decoder, teacher, train__max_length=n, **flags), "train").tokens for n in (128, 512)]
+    assert tokens[1] == 4 * tokens[0] <= 40 * 3 * 512
+
+
+def test_a_batch_helps_with_nothing_else(tiny_decoder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    told = planned(tiny_decoder, "openai:gpt-5-mini", teacher_options__batch=True)
+    assert (step(told, "parse").requests, step(told, "retrieve").requests) == (0, 0)
+    assert step(told, "generate").requests > 0
+
+
+def test_letters_of_other_scripts_are_more_tokens(tiny_decoder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    plain, chinese = (
+        step(planned(tiny_decoder, "openai:gpt-5-mini", f"Rewrite it: {letter * 900}"), "generate") for letter in "a好"
+    )
+    assert chinese.tokens - plain.tokens == pytest.approx(chinese.requests * (1800 / 4), rel=0.01)
+    assert chinese.most_usd > plain.most_usd

@@ -13,7 +13,7 @@ from hub_server import CONVERTED, MAIN, TOKEN, Hub, Repo, serve
 
 from prompt2model.config import RetrieveConfig, load_config
 from prompt2model.errors import DataError, HubError, Prompt2ModelError
-from prompt2model.records import TaskSpec
+from prompt2model.records import Example, Source, TaskSpec
 from prompt2model.rows import Rows, read_rows
 
 OPEN = TaskSpec(instruction="Answer.")
@@ -602,3 +602,17 @@ def test_outputs_that_look_like_labels_are_told_to_who_named_none(tmp_path) -> N
     assert load_config(None, [shlex.split(note)[-1]]).parse.labels == ('is "so"', "it's not")
     for other in (rows[:10], [{**row, "output": f"{n % 7} is what it comes to here"} for n, row in enumerate(rows)]):
         assert read_rows(write(tmp_path, "b.jsonl", other), OPEN, RetrieveConfig()).notes == ()
+
+
+def test_what_a_teacher_wrote_is_no_persons_when_it_is_given_back(tmp_path: Path) -> None:
+    own = Example(input="fine", output="positive", source=Source(kind="teacher", name="m", strategy="label_first"))
+    edited = own.model_copy(update={"input": "dull", "output": "negative"}).model_dump(mode="json") | {"note": "mine"}
+    lines = [
+        own.model_dump_json(),
+        json.dumps(edited),
+        json.dumps({"input": "so so", "output": "negative", "source": "me"}),
+    ]
+    source = write(tmp_path, "rows.jsonl", "\n".join(lines))
+    found = read_rows(source, MOOD, RetrieveConfig(input_column="input", output_column="output"))
+    assert [(one.input, one.is_real) for one in found.examples] == [("fine", False), ("dull", False), ("so so", True)]
+    assert found.examples[0].source == own.source

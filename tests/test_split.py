@@ -7,11 +7,12 @@ from random import Random
 
 import pytest
 
-from prompt2model.config import SplitConfig
+from prompt2model.config import RetrieveConfig, SplitConfig
 from prompt2model.errors import ConfigError, DataError
+from prompt2model.jaccard import similarity
+from prompt2model.marks import Mark
 from prompt2model.records import Example, Found, Made, Source, Splits, TaskSpec
 from prompt2model.stages.split import FEW_REAL_ROWS, split
-from prompt2model.twins import similarity
 
 LABELS = ("bug", "billing", "other")
 MAILS = TaskSpec(instruction="Sort mails into bug, billing or other.", kind="classification", labels=LABELS)
@@ -241,3 +242,26 @@ def test_test_rows_with_unknown_labels_are_counted_and_none_left_is_an_error(tmp
     path.write_text('{"input": "d e f", "output": "nonsense"}\n')
     with pytest.raises(DataError, match="nonsense"):
         split(*parts(0, 0, 30), SplitConfig(test_data=str(path)))
+
+
+def test_a_test_file_is_read_by_the_columns_that_are_named_for_rows(tmp_path):
+    named = tmp_path / "test.jsonl"
+    named.write_text('{"article": "a b c", "headline": "d", "summary": "e"}\n')
+    reading = RetrieveConfig(input_column="article", output_column="headline")
+    made, config = Made(examples=random_rows(0, 10, "teacher")), SplitConfig(test_data=str(named))
+    found = split(TITLES, Found(base="b"), made, config, reading=reading)
+    assert [(one.input, one.output) for one in found.test] == [("a b c", "d")]
+    named.write_text('{"input": "a b c", "output": "d"}\n')
+    found = split(TITLES, Found(base="b"), made, config, reading=reading)
+    assert [(one.input, one.output) for one in found.test] == [("a b c", "d")]
+    assert "test.jsonl has no column 'article'. Read were input as input and output as output." in found.notes
+
+
+def test_what_a_person_has_rejected_is_on_no_side():
+    rows = random_rows(0, 40, "teacher")
+    marks = [Mark(input=one.input, output=one.output, accepted=place % 2 == 0) for place, one in enumerate(rows[:6])]
+    found = split(MAILS, Found(base="b"), Made(examples=rows), marks=marks)
+    left = {(one.input, one.output) for side in sides(found) for one in side}
+    rejected = {(mark.input, mark.output) for mark in marks if not mark.accepted}
+    assert not left & rejected
+    assert found.dropped["rejected by a person"] == sum((one.input, one.output) in rejected for one in rows)

@@ -1,6 +1,7 @@
 """build and demo: from a description to a model. What they need is imported when they are called: help is quick."""
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,7 +10,7 @@ from prompt2model.cli import options as o
 from prompt2model.cli.screen import Screen
 from prompt2model.config import Config
 from prompt2model.description import read_description
-from prompt2model.errors import RunError
+from prompt2model.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from prompt2model.planning import Plan
@@ -29,6 +30,7 @@ def build(
     batch: o.Batch = False,
     count: o.Count = None,
     rounds: o.Rounds = 1,
+    until: o.Until = "export",
     epochs: o.Epochs = None,
     lora_rank: o.LoraRank = None,
     config: o.ConfigFile = None,
@@ -58,7 +60,7 @@ def build(
         **o.batched(batch),
     )
     text = read_description(description, max_characters=settings.parse.max_characters)
-    _run(text, settings, out, rounds=rounds, yes=yes, as_json=as_json, quiet=quiet, dry_run=dry_run)
+    _run(text, settings, out, rounds=rounds, until=until, yes=yes, as_json=as_json, quiet=quiet, dry_run=dry_run)
 
 
 def demo(
@@ -95,6 +97,7 @@ def _run(
     out: Path | None,
     *,
     rounds: int = 1,
+    until: str = "export",
     yes: bool,
     as_json: bool,
     quiet: bool,
@@ -103,28 +106,33 @@ def _run(
     from prompt2model import pipeline
 
     screen, folder = Screen(quiet=quiet), out or pipeline.default_folder(text)
+    pipeline.check_stage(until)
+    if until != "export" and rounds > 1:
+        raise ConfigError("Rounds are made whole.", hint="Leave --until out, or --rounds.")
     if dry_run:
-        _tell_plan(text, config, rounds, folder, screen, as_json=as_json)
+        _tell_plan(text, config, rounds, folder, until, screen, as_json=as_json)
         return
     if rounds == 1:
-        runs = [_build(text, config, folder, screen, yes=yes)]
+        runs = [_build(text, config, folder, screen, until=until, yes=yes)]
     else:
         runs = _build_rounds(text, config, rounds, folder, screen, yes=yes, as_json=as_json)
-    if as_json:
+    if until != "export":
+        _print_so_far(runs[-1], until, screen, as_json=as_json)
+    elif as_json:
         screen.print_json(_summary(runs[-1]) | ({"rounds": list(map(_summary, runs))} if rounds > 1 else {}))
     else:
         _print_end(runs[-1], screen)
-    _say_remarks(runs, rounds, screen)
+    _say_remarks(runs if rounds > 1 else [], rounds, screen)
 
 
-def _build(text: str, config: Config, folder: Path, screen: Screen, *, yes: bool) -> "Run":
+def _build(text: str, config: Config, folder: Path, screen: Screen, *, until: str = "export", yes: bool) -> "Run":
     from prompt2model import pipeline
     from prompt2model.cli.consent import accept_cost
     from prompt2model.cli.telling import accounting, resumable, teller
 
-    steps = accept_cost(config, lambda: _plan(text, config, folder, asks_hub=False).steps, screen, yes=yes)
+    steps = accept_cost(config, lambda: _plan(text, config, folder, until, asks_hub=False).steps, screen, yes=yes)
     with accounting(folder, steps, screen), resumable(screen, str(folder)):
-        return pipeline.build(text, out=folder, config=config, listener=teller(screen))
+        return pipeline.build(text, out=folder, config=config, until=until, listener=teller(screen))
 
 
 def _build_rounds(
@@ -153,7 +161,9 @@ def _say_remarks(runs: "list[Run]", rounds: int, screen: Screen) -> None:
         screen.say(remark, "yellow")
 
 
-def _tell_plan(text: str, config: Config, rounds: int, folder: Path, screen: Screen, *, as_json: bool) -> None:
+def _tell_plan(
+    text: str, config: Config, rounds: int, folder: Path, until: str, screen: Screen, *, as_json: bool
+) -> None:
     """The plan; of rounds that of the next one, since it takes the student of the one before."""
     from prompt2model.cli.telling import print_plan
     from prompt2model.rounds import plan_rounds
@@ -161,10 +171,10 @@ def _tell_plan(text: str, config: Config, rounds: int, folder: Path, screen: Scr
     place = {}
     with screen.working(silently=True):
         if rounds == 1:
-            whole = _plan(text, config, folder)
+            whole = _plan(text, config, folder, until)
         else:
             for one in plan_rounds(config, rounds, folder):
-                whole, place = _plan(text, one.config, one.folder), {"round": one.number, "rounds": rounds}
+                whole, place = _plan(text, one.config, one.folder, until), {"round": one.number, "rounds": rounds}
                 if not all(step.is_kept for step in whole.steps):
                     break
     if as_json:
@@ -175,12 +185,16 @@ def _tell_plan(text: str, config: Config, rounds: int, folder: Path, screen: Scr
     print_plan(whole, screen)
 
 
-def _plan(text: str, config: Config, folder: Path, *, asks_hub: bool = True) -> "Plan":
+def _plan(text: str, config: Config, folder: Path, until: str, *, asks_hub: bool = True) -> "Plan":
+    """Of the stages up to the last one that is wanted."""
+    from prompt2model.pipeline import STAGES
     from prompt2model.planning import plan  # loads torch
 
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file, not a folder.", hint="Choose another with --out.")
-    return plan(text, config, folder, asks_hub=asks_hub)
+    whole = plan(text, config, folder, asks_hub=asks_hub)
+    wanted = STAGES[: STAGES.index(until) + 1]
+    return whole.model_copy(update={"steps": tuple(step for step in whole.steps if step.stage in wanted)})
 
 
 def _summary(run: "Run") -> dict[str, Any]:
@@ -198,6 +212,24 @@ def _summary(run: "Run") -> dict[str, Any]:
         "measured": [one.model_dump(mode="json") for one in run.report.measured],
         "notes": list(run.report.notes),
     }
+
+
+def _print_so_far(run: "Run", until: str, screen: Screen, *, as_json: bool) -> None:
+    """Where the stages that were wanted are, and what one would type next."""
+    from prompt2model.show import short
+
+    if as_json:
+        screen.print_json({"folder": str(run.folder), "until": until})
+        return
+    folder = quote(short(run.folder))
+    screen.say("\nNext:")
+    looks = (
+        [f"prompt2model data {folder}", f"prompt2model mark {folder}"]
+        if (run.folder / "generate.json").is_file()
+        else []
+    )
+    for command in (*looks, "the same command without --until"):
+        screen.say(f"  {command}")
 
 
 def _print_end(run: "Run", screen: Screen) -> None:

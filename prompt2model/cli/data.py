@@ -1,20 +1,23 @@
 """data and mark: the rows of a run, looked at and marked. What they need is imported when they are called."""
 
 import dataclasses
+import json
 import webbrowser
 from pathlib import Path
 from random import Random
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prompt2model.cli import options as o
 from prompt2model.cli.screen import Screen
-from prompt2model.errors import ConfigError
+from prompt2model.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from prompt2model.marks import Mark
     from prompt2model.records import Example
+    from prompt2model.run import Run
 
 
 def data(
@@ -28,7 +31,8 @@ def data(
     from prompt2model.run import Run
 
     screen, opened = Screen(quiet=quiet), Run(run)
-    found, page = data_report.figures(opened.task, opened.made, opened.spent_on_rows), opened.write_data_page()
+    found = data_report.figures(opened.task, opened.made, opened.spent_on_rows)
+    page = opened.write_data_page(found)
     screen.print_json(dataclasses.asdict(found)) if as_json else screen.print(show.data_table(found))
     screen.say(f"\nThe whole story: {show.short(page.resolve())}")
     if open_:
@@ -44,9 +48,10 @@ def mark(
     count: Annotated[int, typer.Option("--count", help="Most rows to show.", min=1, metavar="N")] = 50,
     quiet: o.Quiet = False,
 ) -> None:
-    """Accept or reject rows of a run, to teach the filter critic which ones to keep.
+    """Accept or reject rows of a run: rejected ones are not learned from, and the filter critic learns which to keep.
 
-    Rows are shown in random order, each of them once. The same command again goes on with the next.
+    Rows are shown in random order, each of them once. The same command again goes on with the next. A critic needs ten
+    marks of each kind.
     """
     from prompt2model import marks
     from prompt2model.run import Run
@@ -54,13 +59,15 @@ def mark(
     screen, opened = Screen(quiet=quiet), Run(run)
     rows = opened.made.examples
     if file:
+        if not file.is_file():
+            raise DataError(f"There is no file {file}.", hint="Check the path.")
         given = marks.read_marks(file)
         marks.add_marks(run, given)
         screen.say(f"{len(given)} marks were added.")
     else:
         _check_interactive(screen)
         _ask(run, rows, count, screen)
-    _tell(marks.read_marks(run / marks.FILE), run, screen)
+    _tell(marks.read_marks(run / marks.FILE), opened, screen)
 
 
 def _ask(run: Path, rows: "tuple[Example, ...]", count: int, screen: Screen) -> None:
@@ -77,10 +84,18 @@ def _ask(run: Path, rows: "tuple[Example, ...]", count: int, screen: Screen) -> 
             marks.add_marks(run, [marks.Mark(input=row.input, output=row.output, accepted=answer == "a")])
 
 
-def _tell(found: "list[Mark]", run: Path, screen: Screen) -> None:
-    accepted = sum(mark.accepted for mark in found)
-    screen.say(f"{run} has {len(found)} marks: {accepted} accepted, {len(found) - accepted} rejected.")
-    screen.say('To use them: --set generate.filters=["format", "duplicate", "critic"]', "dim")
+def _tell(found: "list[Mark]", run: "Run", screen: Screen) -> None:
+    from prompt2model.marks import LEAST_MARKS
+
+    counts = {is_so: sum(mark.accepted == is_so for mark in found) for is_so in (True, False)}
+    screen.say(f"{run.folder} has {len(found)} marks: {counts[True]} accepted, {counts[False]} rejected.")
+    screen.say("The same build again learns from no rejected row.", "dim")
+    few = f" (it needs {LEAST_MARKS} of each)" if min(counts.values()) < LEAST_MARKS else ""
+    filters = json.dumps([*dict.fromkeys((*run.made.filters, "critic"))])
+    screen.say(
+        f"For a critic that learns from them and judges all rows{few}: --set {quote(f'generate.filters={filters}')}",
+        "dim",
+    )
 
 
 def _check_interactive(screen: Screen) -> None:

@@ -31,6 +31,15 @@ Budget = Annotated[float | None, _setting("budget_usd", "--budget", metavar="USD
 Batch = Annotated[
     bool, typer.Option("--batch", help="Use the provider's Batch API: half the price, up to a day.", metavar="")
 ]
+Until = Annotated[
+    str,
+    typer.Option(
+        "--until",
+        help="The last stage that is wanted, as in --until generate to look at the rows first: parse, retrieve, "
+        "generate, split, train, evaluate. The same command without it goes on from there.",
+        metavar="STAGE",
+    ),
+]
 Seed = Annotated[int | None, _setting("seed", "--seed", metavar="N")]
 Data = Annotated[list[str] | None, _setting("retrieve.data", "--data", metavar="SOURCE")]
 Base = Annotated[str | None, _setting("retrieve.base", "--base", metavar="MODEL")]

@@ -148,7 +148,7 @@ def _written(text: str, config: Config, looked: set[str], marks: Path | None, sc
         task = read(text, config.parse, teacher=None if is_slow else asked)
         tell("parse", task)
         found = retrieve(task, config.retrieve) if config.retrieve.data else Found(base="")
-        seen = _test_and_marks(looked, task, config.split.test_data, marks)
+        seen = _test_and_marks(looked, task, config.split.test_data, config.retrieve, marks)
         made = write(task, found, config.generate, teacher=asked, seed=config.seed, **seen)
         tell("generate", made)
     return made
@@ -216,13 +216,15 @@ def _check_looked_at(looked: set[str], **given: str | Path | None) -> None:
             )
 
 
-def _test_and_marks(looked: set[str], task: "TaskSpec", test_data: str, marks: Path | None) -> dict[str, Any]:
+def _test_and_marks(
+    looked: set[str], task: "TaskSpec", test_data: str, config: "RetrieveConfig", marks: Path | None
+) -> dict[str, Any]:
     """The test rows and the marks, as far as a filter looks at them."""
     from prompt2model.marks import FILE, read_marks
-    from prompt2model.rows import read_rows
+    from prompt2model.rows import read_test
 
     return {
-        "test": read_rows(test_data, task, RetrieveConfig()).examples if test_data and "test" in looked else (),
+        "test": read_test(test_data, task, config).examples if test_data and "test" in looked else (),
         "marks": read_marks(marks / FILE) if marks and "marks" in looked else (),
     }
 

@@ -9,7 +9,7 @@ from prompt2model.filters import Sieve
 from prompt2model.records import Dropped, Example, TaskSpec
 from prompt2model.second_opinion import asked_afresh, disagreed, fresh_probabilities, unanswered
 from prompt2model.teacher import replies
-from prompt2model.twins import words
+from prompt2model.wording import words
 
 NEEDS = ("text",)
 KINDS = ("classification", "generation")

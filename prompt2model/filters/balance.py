@@ -10,14 +10,16 @@ import numpy as np
 from prompt2model.embeddings import embed, is_at_hand
 from prompt2model.filters import Sieve
 from prompt2model.records import Dropped, Example, TaskSpec
-from prompt2model.twins import words
+from prompt2model.wording import words
 
 NEEDS = ()
 KINDS = ("classification", "generation")
 LOOKS_AT = ()
 
 MOST_TIMES = 2
-"""How many times its fair share a label, or a band of lengths, may have."""
+"""How many times its fair share a label may have, or a band of lengths its share of what people wrote."""
+RARE = 0.05
+"""Share of the rows below which a band of lengths takes nothing away from the others."""
 FREE_ROWS = 16
 """Rows that are kept whatever they are: a handful has no shares."""
 ALIKE = 0.6
@@ -65,11 +67,17 @@ def length_band(row: Example) -> int:
     return len(words(row.input)).bit_length()
 
 
+def most_of_label(labels: int) -> float:
+    """The share that one of so many labels may have: of two, three quarters, for twice its half would be all."""
+    return min(MOST_TIMES / labels, (1 + 1 / labels) / 2)
+
+
 class _Counts:
     """Rows by label and by length."""
 
     def __init__(self, sieve: Sieve) -> None:
         self._task = sieve.task
+        self._real = Counter(length_band(row) for row in sieve.kept if row.is_real)
         self._of: dict[str, Counter[str]] = {"label": Counter(), "length": Counter()}
         for row in sieve.kept:
             self.add(row)
@@ -82,11 +90,16 @@ class _Counts:
         """Of what kind there are too many already; "" where of none."""
         for what, name in _kinds(row, self._task).items():
             counts = self._of[what]
-            kinds = len(self._task.labels) if what == "label" else len({*counts, name})
-            fair = max(counts.total(), FREE_ROWS) / kinds
-            if kinds > 1 and counts[name] >= MOST_TIMES * fair:
+            most = most_of_label(len(self._task.labels)) if what == "label" else self._most_of_length(name)
+            if counts[name] + 1 > most * max(counts.total() + 1, FREE_ROWS):
                 return what
         return ""
+
+    def _most_of_length(self, band: str) -> float:
+        counts = self._of["length"]
+        bands = {name for name, count in counts.items() if count >= RARE * counts.total()}
+        real = self._real[int(band)] / max(self._real.total(), FREE_ROWS)
+        return MOST_TIMES * max(1 / len({*bands, band}), real)
 
 
 def _kinds(row: Example, task: TaskSpec) -> dict[str, str]:
@@ -99,21 +112,26 @@ class _Topics:
 
     def __init__(self, sieve: Sieve) -> None:
         self._known = is_at_hand()
-        self._rows: list[Any] = []
+        self._count, self._room = 0, np.zeros((0, 0), np.float32)
         if not self._known:
             logger.info("The filter balance does not look at topics: no embedding model is at hand.")
         elif sieve.kept:
-            self._rows = list(embed([row.input for row in sieve.kept]))
+            for vector in embed([row.input for row in sieve.kept]):
+                self.add(vector)
 
     def vectors(self, texts: Sequence[str]) -> Any:
         """(texts, dimensions), or none."""
         return embed(texts) if self._known and texts else None
 
     def add(self, vector: Any) -> None:
-        self._rows.append(vector)
+        if self._count == len(self._room):  # twice the room, so that few rows are copied often
+            more = np.zeros((max(self._count, FREE_ROWS), len(vector)), np.float32)
+            self._room = np.concatenate([self._room.reshape(-1, len(vector)), more])
+        self._room[self._count] = vector
+        self._count += 1
 
     def is_crowded(self, vector: Any) -> bool:
-        if len(self._rows) < FREE_ROWS:
+        if self._count < FREE_ROWS:
             return False
-        near = int((np.stack(self._rows) @ vector >= ALIKE).sum())
-        return near >= MOST_ON_TOPIC * len(self._rows)
+        near = int((self._room[: self._count] @ vector >= ALIKE).sum())
+        return near >= MOST_ON_TOPIC * self._count

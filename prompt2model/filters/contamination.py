@@ -4,17 +4,32 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from prompt2model.filters import Sieve
 from prompt2model.minhash import MinHashes
 from prompt2model.ngrams import NGrams
 from prompt2model.records import Dropped, Example
+from prompt2model.wording import pieces_of_a_word, words
 
 NEEDS = ()
 KINDS = ("classification", "generation")
 LOOKS_AT = ("test",)
 
 SHARED_WORDS = 13
-"""As GPT-3's evaluation was cleaned: Brown et al., 2020, https://arxiv.org/abs/2005.14165, appendix C."""
+"""As GPT-3's evaluation was cleaned: Brown et al., 2020, https://arxiv.org/abs/2005.14165, appendix C. Where no
+spaces are written, as many characters as so many words have."""
+
+
+class Options(BaseModel):
+    """What is no leak."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    common_rows: int = Field(
+        10, ge=0, description="Words that more test rows than these share are the task's own, and no leak; 0: all are."
+    )
+
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +39,8 @@ def sift(candidates: Sequence[Example], sieve: Sieve) -> list[Example | Dropped]
 
     That is the test that was set apart, else the rows of the data that was given: any of them may become the test.
     """
-    measured_on = sieve.once(_measured_on)
-    return [_judged(row, measured_on) for row in candidates]
+    measured_on, common = sieve.once(_measured_on), sieve.options("contamination").common_rows or None
+    return [_judged(row, measured_on, common) for row in candidates]
 
 
 @dataclass(frozen=True)
@@ -47,9 +62,10 @@ def _measured_on(sieve: Sieve) -> _MeasuredOn:
     return _MeasuredOn(NGrams(text for row in rows for text in (row.input, row.output)), inputs)
 
 
-def _judged(row: Example, measured_on: _MeasuredOn) -> Example | Dropped:
+def _judged(row: Example, measured_on: _MeasuredOn, common: int | None) -> Example | Dropped:
     for text in (row.input, row.output):
-        shared = measured_on.grams.shared(text, SHARED_WORDS)
+        tokens = words(text)
+        shared = measured_on.grams.shared(tokens, SHARED_WORDS * pieces_of_a_word(tokens), most_texts=common)
         if shared is not None:
             return Dropped(reason="shares 13 words with a test row", text=f"{text} ⊇ {shared}")
     twin = measured_on.inputs.find(row.input)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from prompt2model.embeddings import embed
 from prompt2model.errors import ConfigError
 from prompt2model.filters import Sieve
-from prompt2model.marks import Mark
+from prompt2model.marks import LEAST_MARKS, Mark
 from prompt2model.records import Dropped, Example
 
 NEEDS = ()
@@ -20,8 +20,6 @@ LOOKS_AT = ("marks",)
 
 PRECISION = 0.9
 """Share of good rows that is aimed at among those that are kept, as estimated on the marks."""
-LEAST_MARKS = 10
-"""Of each kind, accepted and rejected: of fewer nothing can be estimated."""
 FOLDS = 5
 
 logger = logging.getLogger(__name__)

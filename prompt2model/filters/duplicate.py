@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from prompt2model.filters import Sieve, without_likes
 from prompt2model.minhash import MinHashes
 from prompt2model.records import Dropped, Example
-from prompt2model.twins import normalise
+from prompt2model.wording import normalise
 
 NEEDS = ()
 KINDS = ("classification", "generation")

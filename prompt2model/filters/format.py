@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from statistics import mean
 
 from prompt2model.filters import Sieve
+from prompt2model.jaccard import similarity
 from prompt2model.records import Dropped, Example, TaskSpec
-from prompt2model.twins import normalise, similarity
+from prompt2model.wording import normalise
 
 NEEDS = ()
 KINDS = ("classification", "generation")

@@ -7,8 +7,9 @@ from random import Random
 
 from prompt2model.config import RetrieveConfig, SplitConfig
 from prompt2model.errors import DataError
+from prompt2model.marks import Mark
 from prompt2model.records import Example, Found, Made, Splits, TaskSpec
-from prompt2model.rows import read_rows
+from prompt2model.rows import read_test
 from prompt2model.twins import Twins, groups
 
 FEW_REAL_ROWS = 20
@@ -20,15 +21,29 @@ MEASURED_ON = {"data": 0, "user": 1, "teacher": 2}
 """Which rows are measured on first. The user's examples were shown to the teacher, so other rows resemble them."""
 
 
-def split(task: TaskSpec, found: Found, made: Made, config: SplitConfig = SplitConfig(), *, seed: int = 0) -> Splits:
+def split(
+    task: TaskSpec,
+    found: Found,
+    made: Made,
+    config: SplitConfig = SplitConfig(),
+    *,
+    reading: RetrieveConfig = RetrieveConfig(),
+    marks: Sequence[Mark] = (),
+    seed: int = 0,
+) -> Splits:
     """All rows, each on one side or counted as dropped; stratified by label; the same for the same seed.
 
     Rows by a person are preferred for test and validation where there are enough of them; the rows of
-    `config.test_data` are the whole test. Raises DataError when no row is left to learn from.
+    `config.test_data`, which are read as `reading` says, are the whole test. What a teacher wrote and a person has
+    rejected, by the `marks`, is on no side. Raises DataError when no row is left to learn from, and what `read_test`
+    raises.
     """
     written_by_people = made.explained or (*task.examples, *found.examples)
-    rows, dropped = _consistent([*written_by_people, *made.examples], task)
-    given = read_rows(config.test_data, task, RetrieveConfig()) if config.test_data else None
+    rejected = {(mark.input, mark.output) for mark in marks if not mark.accepted}
+    written = [row for row in made.examples if (row.input, row.output) not in rejected]
+    rows, dropped = _consistent([*written_by_people, *written], task)
+    dropped["rejected by a person"] = len(made.examples) - len(written)
+    given = read_test(config.test_data, task, reading) if config.test_data else None
     if given:
         dropped += Counter({f"test row: {reason}": count for reason, count in given.dropped.items()})
         rows, dropped["twin of a test row"] = _without_twins_of(given.examples, rows, config.near_twin)
@@ -84,9 +99,7 @@ def _plain(text: str) -> str:
 
 
 def _without_twins_of(test: Sequence[Example], rows: Sequence[Example], near_twin: float) -> tuple[list[Example], int]:
-    twins = Twins(near_twin)
-    for row in test:
-        twins.add(row.input)
+    twins = Twins([row.input for row in test], near_twin)
     kept = [row for row in rows if twins.find(row.input) is None]
     return kept, len(rows) - len(kept)
 

@@ -24,11 +24,11 @@ from prompt2model.answers import Answer
 from prompt2model.conversation import Message
 from prompt2model.drafts import sizes, write_lists
 from prompt2model.errors import ConfigError
+from prompt2model.jaccard import similarity
 from prompt2model.prompts import messages
 from prompt2model.records import Dropped, Example, Splits
 from prompt2model.strategies import NoOptions, Round
 from prompt2model.trained import Trained
-from prompt2model.twins import similarity
 
 NEEDS = ("text",)
 KINDS = ("classification", "generation")

@@ -20,11 +20,11 @@ from prompt2model.conversation import Message, Request
 from prompt2model.draft_reading import read_draft
 from prompt2model.drafts import draft_request
 from prompt2model.embeddings import embed, is_at_hand
+from prompt2model.jaccard import similarity
 from prompt2model.prompts import messages
 from prompt2model.records import Dropped, Example, Source
 from prompt2model.strategies import NoOptions, Round
 from prompt2model.teacher import replies
-from prompt2model.twins import similarity
 
 NEEDS = ("text",)
 KINDS = ("classification", "generation")

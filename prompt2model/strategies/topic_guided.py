@@ -18,7 +18,7 @@ from prompt2model.prompts import messages
 from prompt2model.records import Dropped, Example
 from prompt2model.strategies import NoOptions, Round
 from prompt2model.teacher import replies
-from prompt2model.twins import normalise
+from prompt2model.wording import normalise
 
 NEEDS = ("text",)
 KINDS = ("classification", "generation")
