@@ -1,10 +1,14 @@
-"""Writes docs/help.md: what `--help` prints for every command. A test holds the file to it."""
+"""Writes docs/help.md, what `--help` prints for every command, and docs/plugins.md. A test holds the files to it."""
 
 import os
 import re
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+
+from prompt2model import registry
+from prompt2model.plugin_facts import Facts, facts
+from prompt2model.settings import toml_value
 
 COLUMNS = "110"
 PAGE = Path(__file__).with_name("help.md")
@@ -15,8 +19,46 @@ What `prompt2model --help` and `prompt2model COMMAND --help` print, in that orde
 """
 
 
+PLUGINS = Path(__file__).with_name("plugins.md")
+PLUGINS_BEGINNING = """\
+# Plug-ins
+
+What `prompt2model plugins NAME` shows of each: what it is for, and its options as `--set` takes them. This page is
+written by `make docs`. How one is added stands in CONTRIBUTING.md.
+"""
+
+
+def plugins_page() -> str:
+    """The page of plug-ins as it should be."""
+    blocks = [PLUGINS_BEGINNING]
+    for family in registry.FAMILIES:
+        found = [one for name in registry.names(family) for one in facts(name) if one.family == family]
+        blocks += [f"## {family}\n", *map(_plugin, found)]
+    return "\n".join(blocks)
+
+
+def _plugin(one: Facts) -> str:
+    """One of them."""
+    lines = [f"### {one.name}", "", one.text, ""]
+    if one.kinds:
+        lines += [f"For tasks of {' and '.join(one.kinds)}.", ""]
+    if one.needs:
+        lines += [f"The teacher must be able to give: {', '.join(one.needs)}.", ""]
+    if one.options:
+        rows = [
+            f"| `{option.key}` | {_cell(toml_value(option.default))} | {_cell(option.sentence)} |"
+            for option in one.options
+        ]
+        lines += ["| setting | default | what it is |", "|---|---|---|", *rows, ""]
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
 def page() -> str:
-    """The page as it should be."""
+    """The page of commands as it should be."""
     from prompt2model.cli import COMMANDS
 
     blocks = [_block("prompt2model", _help())]
@@ -47,3 +89,4 @@ def _block(title: str, text: str) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    PLUGINS.write_text(plugins_page(), encoding="utf-8")

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from prompt2model import charts
 from prompt2model.embeddings import embed, is_at_hand
 from prompt2model.jaccard import Likeness
+from prompt2model.ledger import price
 from prompt2model.prompts import render
 from prompt2model.records import Example, Made, Spent, TaskSpec
 from prompt2model.report import source_name
@@ -41,7 +42,8 @@ class DataFigures:
     """The mean cosine distance between two inputs; none where no embedding model is at hand."""
     input_words: tuple[int, ...]
     output_words: tuple[int, ...]
-    usd_per_row: float
+    usd_per_row: float | None
+    """None where the teacher's price is not known."""
 
 
 def figures(task: TaskSpec, made: Made, spent: Spent | None = None, *, seed: int = 0) -> DataFigures:
@@ -60,8 +62,13 @@ def figures(task: TaskSpec, made: Made, spent: Spent | None = None, *, seed: int
         embedding_spread=spread(embed(compared)) if len(compared) > 1 and is_at_hand() else None,
         input_words=tuple(len(words(text)) for text in inputs),
         output_words=tuple(len(words(row.output)) for row in rows),
-        usd_per_row=(spent or made.spent).usd / max(len(rows), 1),
+        usd_per_row=_usd_per_row(made, spent or made.spent, len(rows)),
     )
+
+
+def _usd_per_row(made: Made, spent: Spent, rows: int) -> float | None:
+    is_unknown = spent.requests > spent.cached and not spent.usd and made.teacher and price(made.teacher) is None
+    return None if is_unknown else spent.usd / max(rows, 1)
 
 
 def _rows(made: Made) -> list[Example]:

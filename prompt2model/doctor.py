@@ -12,7 +12,8 @@ from prompt2model import hub, weights
 from prompt2model.catalogue import builtin_models
 from prompt2model.config import load_config
 from prompt2model.home import home
-from prompt2model.planning import Plan, plan
+from prompt2model.planning import plan
+from prompt2model.plans import Plan
 from prompt2model.records import Record
 from prompt2model.speed import Speed, measure, parameters
 from prompt2model.teachers import choose_teacher

@@ -102,12 +102,17 @@ def price_line(name: str) -> str:
     """The price in a few words, for the screen before anything starts."""
     found = price(name)
     if found is None:
-        return f"price unknown ({home() / 'prices.toml'} can hold it)"
+        return f"price unknown ({home() / 'prices.toml'} can hold it: {_line(name)})"
     if not found.input and not found.output:
         return "free"
     when = f", prices of {found.as_of}" if found.as_of else ""
     cached = "" if found.cached is None else f" (${found.cached:g} cached)"
     return f"${found.input:g} in{cached}, ${found.output:g} out per million tokens{when}"
+
+
+def _line(name: str) -> str:
+    """A price as it stands in the user's own file."""
+    return f'models."{model_of(name)}" = {{ input = 0.5, output = 1.5 }}'
 
 
 def model_of(name: str) -> str:
@@ -149,8 +154,8 @@ class Metered:
         if budget_usd and price is None:
             raise ConfigError(
                 f"A budget cannot be kept: the price of {teacher.name} is unknown.",
-                hint=f"Write it into {home() / 'prices.toml'}, in US dollars per million tokens: [models] "
-                f'"{model_of(teacher.name)}" = {{ input = 0.5, output = 1.5 }} (0 if it is yours).',
+                hint=f"Write it into {home() / 'prices.toml'}, in US dollars per million tokens, 0 if it is yours: "
+                f"{_line(teacher.name)}",
             )
         self.name, self.identity, self.can, self.is_local = (
             teacher.name,
@@ -309,9 +314,19 @@ def _users_own() -> dict[str, Price]:
         return {}
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
+        if strays := table.keys() - {"models", "date"}:
+            raise _unreadable(path, f"{', '.join(map(repr, sorted(strays)))} stands outside [models]")
         return TypeAdapter(dict[str, Price]).validate_python(table.get("models", {}))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
-        raise ConfigError(
-            f"The price list {path} cannot be read: {error}.",
-            hint='A line under [models] looks like this: "gpt-5-mini" = { input = 0.25, output = 2.0 }',
-        ) from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise _unreadable(path, str(error)) from error
+    except ValidationError as error:
+        problems = "; ".join(f"{': '.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise _unreadable(path, problems) from error
+
+
+def _unreadable(path: Path, why: str) -> ConfigError:
+    return ConfigError(
+        f"The price list {path} cannot be read: {why}.",
+        hint='A line looks like this: models."gpt-5-mini" = { input = 0.25, output = 2.0 }; below [models] '
+        "without the first word.",
+    )

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from prompt2model import accounts, data_report, prompts, registry, store
+from prompt2model import accounts, data_report, prompts, registry, store, weights
 from prompt2model.book import book_of
 from prompt2model.config import Config, Settings, contents, load_config
 from prompt2model.description import read_description
@@ -219,6 +219,8 @@ class _Building:
             check_fits(self.config.train, found.base, self.teacher)
         given, file = dict(self._looked_at), self.config.split.test_data
         test = read_test(file, task, self.config.retrieve).examples if file else ()  # or an error, before it is dear
+        if STAGES.index(self.until) >= STAGES.index("train"):
+            weights.fetch(found.base)
         made = generate(
             task,
             found,

@@ -1,17 +1,20 @@
 """What a run would do: stage by stage, how many requests, tokens, minutes and dollars. Loads no model, pays nothing."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, cast
 from urllib.parse import urlsplit
 
+from prompt2model import recipe
 from prompt2model.answers import most_tokens
 from prompt2model.config import Config
 from prompt2model.ledger import BATCH, price, price_line
 from prompt2model.methods import check_suits, open_method, trainings
 from prompt2model.pace import waits
 from prompt2model.pipeline import is_helper, measures_teacher, read_back
+from prompt2model.plans import Plan, Step
 from prompt2model.questions import answer_request, question
 from prompt2model.records import Found, Made, Record, Splits, TaskSpec
 from prompt2model.rehearsal import (
@@ -43,61 +46,6 @@ IN_PROCESS = ("transformers", "vllm")
 AT_HOME = ("127.0.0.1", "localhost", "::1")
 
 
-class Step(Record):
-    """What one stage would do."""
-
-    stage: str
-    does: str
-    is_kept: bool = False
-    """Whether its record would be read back, and nothing done."""
-    requests: int = 0
-    """To the teacher, as many as are usual."""
-    most_requests: int = 0
-    tokens: int = 0
-    """Read, written or learned from, by whichever model."""
-    teacher_tokens: int = 0
-    """Those among them that the teacher reads or writes."""
-    minutes: float = 0.0
-    usd: float = 0.0
-    most_usd: float = 0.0
-
-
-class Plan(Record):
-    """What a whole run would do, on this machine."""
-
-    folder: Path
-    teacher: str
-    teacher_reason: str
-    price: str
-    is_paid: bool
-    base: str
-    base_reason: str
-    precision: str
-    steps: tuple[Step, ...]
-    assumed: str = ""
-    """What the minutes of a teacher elsewhere stand on."""
-
-    @property
-    def requests(self) -> int:
-        return sum(step.requests for step in self.steps)
-
-    @property
-    def tokens(self) -> int:
-        return sum(step.tokens for step in self.steps)
-
-    @property
-    def minutes(self) -> float:
-        return sum(step.minutes for step in self.steps)
-
-    @property
-    def usd(self) -> float:
-        return sum(step.usd for step in self.steps)
-
-    @property
-    def most_usd(self) -> float:
-        return sum(step.most_usd for step in self.steps)
-
-
 def plan(text: str, config: Config, folder: Path, *, asks_hub: bool = True) -> Plan:
     """What `build` would do with the description's text. Files of rows are read; nothing is downloaded.
 
@@ -106,9 +54,7 @@ def plan(text: str, config: Config, folder: Path, *, asks_hub: bool = True) -> P
     Raises what `build` would raise before its first request: ConfigError, TaskError, DataError, TeacherError.
     """
     kept = read_back(text, folder, config)
-    planning = _Planning(
-        text, config, folder, imagine(choose_teacher(config.teacher)[0], config.teacher_options), kept, asks_hub
-    )
+    planning = _Planning(text, config, folder, _imagined(config), kept, asks_hub)
     stages = (
         planning.parsing,
         planning.retrieving,
@@ -126,11 +72,13 @@ def plan(text: str, config: Config, folder: Path, *, asks_hub: bool = True) -> P
         teacher_reason=reason,
         price=price_line(name),
         is_paid=is_paid(name),
+        is_price_known=price(name) is not None,
         base=planning.found.base,
         base_reason=planning.found.base_reason,
         precision=measure().precision,
         steps=steps,
         assumed=planning.assumed,
+        budget_usd=config.budget_usd,
     )
 
 
@@ -139,9 +87,13 @@ def plan_again(
 ) -> Step:
     """What training a student on a run's rows once more, or measuring it, would take."""
     kept: dict[str, Record] = {"parse": task, "retrieve": found, "split": splits}
-    teacher = imagine(choose_teacher(config.teacher)[0], config.teacher_options)
+    teacher = _imagined(config)
     planning = _Planning("", config, Path(), teacher, kept)
     return planning.training() if stage == "train" else planning.evaluating()
+
+
+def _imagined(config: Config) -> Imagined:
+    return imagine(choose_teacher(config.teacher)[0], config.teacher_options, config.budget_usd)
 
 
 def is_paid(teacher: str) -> bool:
@@ -150,6 +102,10 @@ def is_paid(teacher: str) -> bool:
     if known is not None:
         return bool(known.input or known.output)
     return urlsplit(teacher).hostname not in AT_HOME
+
+
+def _reasons(dropped: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in dropped.items())
 
 
 @dataclass(frozen=True)
@@ -225,17 +181,27 @@ class _Planning:
 
     def retrieving(self) -> Step:
         self.teacher.asked.clear()
-        base = self.found.base
-        return self._taught("retrieve", f"starts from {base}", self._helping())
+        found = self.found
+        read = [f"{source} ({columns})" for source, columns in found.columns.items()]
+        rows = f"; reads {len(found.examples)} rows of {', '.join(read)}" if read else ""
+        rows += f" without {sum(found.dropped.values())}: {_reasons(found.dropped)}" if found.dropped else ""
+        return self._taught("retrieve", f"starts from {found.base}{rows}{self._download()}", self._helping())
+
+    def _download(self) -> str:
+        """What of the Hub would be read, in words."""
+        away, most = [one for one in self.config.retrieve.data if is_on_hub(one)], self.config.retrieve.max_rows
+        return f"; downloads up to {most} rows of {', '.join(away)} on the Hub" if away else ""
 
     def writing(self) -> Step:
         config = self.config.generate
         if "generate" in self.kept or not (config.count or config.rationales):
             return self._taught("generate", "writes nothing", Work())
+        strategies, filters = recipe.plan(self.task, config, self.teacher)
+        how = f"by {', '.join(one.name for one in strategies)}, sifted by {', '.join(filters) or 'nothing'}"
         needed = rehearse_writing(self.task, self.found, config, self.teacher)
         needed += rehearse_rationales(self.task, self._given() + config.count, config, self.teacher)
         thinks = ", and thinks aloud about each" if config.rationales else ""
-        return self._taught("generate", f"keeps {config.count} rows of what the teacher writes{thinks}", needed)
+        return self._taught("generate", f"keeps {config.count} rows of what the teacher writes {how}{thinks}", needed)
 
     def splitting(self) -> Step:
         train, validation, test = self.sides

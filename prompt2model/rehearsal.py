@@ -88,13 +88,13 @@ def texts_in(request: Request, limit: int) -> int:
     return max(1, request.max_tokens // limit) if limit else 1
 
 
-def imagine(name: str, options: Mapping[str, Any]) -> Imagined:
+def imagine(name: str, options: Mapping[str, Any], budget_usd: float = 0.0) -> Imagined:
     """A teacher that can do what the one of this full name can. Raises as `open_teacher` does, but loads no model."""
     if name.startswith("transformers:"):
         return Imagined(name, LocalModel.can, is_local=True)
     if name.startswith("vllm:"):
         return Imagined(name, InProcess.can, is_local=True)
-    teacher = open_teacher(name, options=options)
+    teacher = open_teacher(name, options=options, budget_usd=budget_usd)
     return Imagined(teacher.name, teacher.can, is_local=teacher.is_local)
 
 

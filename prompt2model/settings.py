@@ -32,8 +32,8 @@ def as_toml(config: Config | None = None) -> str:
         if at != stage:
             blocks.append(f"[{at}]")
             stage = at
-        changed = "" if one.value == one.default else f" (the default is {_toml(one.default)})"
-        blocks.append(f"# {one.sentence}{changed}\n{key} = {_toml(one.value)}")
+        changed = "" if one.value == one.default else f" (the default is {toml_value(one.default)})"
+        blocks.append(f"# {one.sentence}{changed}\n{key} = {toml_value(one.value)}")
     return "\n\n".join(blocks) + "\n"
 
 
@@ -51,10 +51,10 @@ def _walk(values: Settings, prefix: str) -> Iterator[Setting]:
         yield from _walk(stage, f"{prefix}{name}.")
 
 
-def _toml(value: Any) -> str:
-    """The value as TOML writes it; its strings are JSON's, but for one character."""
+def toml_value(value: Any) -> str:
+    """A value as TOML writes it; its strings are JSON's, but for one character."""
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_toml(str(key))} = {_toml(inner)}" for key, inner in value.items()) + " }"
+        return "{ " + ", ".join(f"{toml_value(str(key))} = {toml_value(inner)}" for key, inner in value.items()) + " }"
     if isinstance(value, (tuple, list)):
-        return "[" + ", ".join(map(_toml, value)) + "]"
+        return "[" + ", ".join(map(toml_value, value)) + "]"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -6,6 +6,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -23,12 +24,12 @@ from prompt2model.records import (
     Student,
     TaskSpec,
 )
-from prompt2model.settings import Setting
+from prompt2model.settings import Setting, toml_value
 
 if TYPE_CHECKING:  # they load torch
     from prompt2model.data_report import DataFigures
     from prompt2model.doctor import Machine
-    from prompt2model.planning import Plan, Step
+    from prompt2model.plugin_facts import Facts
 
 SHOWN_LABELS = 8
 WIDTH = 60
@@ -174,7 +175,7 @@ def data_table(found: "DataFigures") -> Table:
         ("distinct n-grams", ", ".join(f"{n}: {share:.3f}" for n, share in enumerate(found.distinct, start=1))),
         ("self-similarity", f"{found.self_similarity:.3f}"),
         ("embedding spread", "no embedding model is at hand" if spread is None else f"{spread:.3f}"),
-        ("price of a row", f"${found.usd_per_row:.5f}"),
+        ("price of a row", "unknown" if found.usd_per_row is None else f"${found.usd_per_row:.5f}"),
     ):
         if value:
             table.add_row(Text(name), Text(value))
@@ -183,7 +184,7 @@ def data_table(found: "DataFigures") -> Table:
 
 def ranking(ranked: Sequence[Ranked]) -> Table:
     """Cards by rank, with the reasons."""
-    table = _table("", "score", "at hand", "", "why")
+    table = titled("", "score", "at hand", "", "why")
     for place, one in enumerate(ranked, start=1):
         name = one.card.id + (f":{one.card.config}" if isinstance(one.card, DataCard) and one.card.config else "")
         hand = Text("yes", style="green") if one.at_hand else Text("no", style="dim")
@@ -192,42 +193,9 @@ def ranking(ranked: Sequence[Ranked]) -> Table:
     return table
 
 
-def plan_table(plan: "Plan") -> Table:
-    """Stage by stage, what would run."""
-    table = _table("stage", "what it does", "requests", "tokens", "minutes", "US$")
-    for column in table.columns[2:]:
-        column.justify = "right"
-    for step in plan.steps:
-        table.add_row(*map(Text, _step(step)), style="dim" if step.is_kept else "")
-    table.add_section()
-    table.add_row("in all", "", _count(plan.requests), _count(plan.tokens), _tenths(plan.minutes), _range(plan) or "0")
-    return table
-
-
-def plan_lines(plan: "Plan") -> list[str]:
-    """What the table does not say."""
-    learns = any(step.stage == "train" for step in plan.steps)
-    return [
-        *([f"folder   {plan.folder}"] if learns else []),
-        f"teacher  {plan.teacher} ({plan.teacher_reason}); {plan.price}",
-        *([f"base     {plan.base}, {plan.base_reason}"] if learns else []),
-        f"here     {plan.precision} is the faster precision; minutes are estimates",
-        *([f"there    {plan.assumed}"] if plan.assumed else []),
-    ]
-
-
-def _step(step: "Step") -> tuple[str, ...]:
-    return step.stage, step.does, _count(step.requests), _count(step.tokens), _tenths(step.minutes), _range(step)
-
-
-def _range(cost: "Step | Plan") -> str:
-    """What is usual, and what is the most."""
-    return f"{cost.usd:.2f}–{cost.most_usd:.2f}" if cost.most_usd else ""
-
-
 def settings_table(settings: Sequence[Setting]) -> Table:
     """All settings; those that are not at their default stand out."""
-    table = _table("setting", "value", "what it is")
+    table = titled("setting", "value", "what it is")
     for one in settings:
         changed = "" if one.value == one.default else f" The default is {_value(one.default)}."
         cells = (Text(one.key, no_wrap=True), Text(_value(one.value)), Text(one.sentence + changed))
@@ -246,13 +214,28 @@ def plugins() -> list[tuple[str, str, str]]:
 
 def plugins_table() -> Table:
     """The plug-ins by family."""
-    table, before = _table("family", "name", "what it is"), ""
+    table, before = titled("family", "name", "what it is"), ""
     for family, name, description in plugins():
         if before and family != before:
             table.add_section()
         table.add_row(Text(family if family != before else ""), Text(name), Text(description))
         before = family
     return table
+
+
+def plugin_page(facts: "Facts") -> Group:
+    """What a plug-in says of itself, and its options."""
+    lines = [f"{facts.name}, one of the {facts.family}", "", facts.text, ""]
+    lines += [f"For tasks of {' and '.join(facts.kinds)}."] if facts.kinds else []
+    lines += [f"The teacher must be able to give: {', '.join(facts.needs)}."] if facts.needs else []
+    if not facts.options:
+        return Group(Text("\n".join([*lines, "It has no options.", ""])))
+    first = facts.options[0]
+    return Group(
+        Text("\n".join([*lines, ""])),
+        settings_table(facts.options),
+        Text(f"\nAs in: --set {quote(f'{first.key}={toml_value(first.value)}')}\n"),
+    )
 
 
 def machine_table(machine: "Machine") -> Table:
@@ -290,7 +273,8 @@ def _facts() -> Table:
     return table
 
 
-def _table(*columns: str) -> Table:
+def titled(*columns: str) -> Table:
+    """A table with these titles."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for name in columns:
         table.add_column(name, overflow="fold")
@@ -309,11 +293,13 @@ def _value(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value) or "none"
 
 
-def _count(number: int) -> str:
+def count(number: int) -> str:
+    """The number with its thousands; nothing for none."""
     return f"{number:,}" if number else ""
 
 
-def _tenths(minutes: float) -> str:
+def tenths(minutes: float) -> str:
+    """To a tenth; nothing for none."""
     return f"{minutes:.1f}" if minutes else ""
 
 

@@ -1,16 +1,13 @@
 """What a run's teacher has cost, beside what the plan said, in lines for a terminal."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from prompt2model.accounts import Entry, total
+from prompt2model.plans import Step
 from prompt2model.records import Spent
 
-if TYPE_CHECKING:  # it loads torch
-    from prompt2model.planning import Step
 
-
-def spent_lines(ledger: Sequence[Entry], planned: "Sequence[Step]", minutes: float) -> list[str]:
+def spent_lines(ledger: Sequence[Entry], planned: Sequence[Step], minutes: float) -> list[str]:
     """What a paid teacher was asked and has cost, by stage, and how far off the plan was; `minutes` have passed."""
     if not planned:
         return []

@@ -23,7 +23,7 @@ FLOORS = (
     "errors home records cells deadline spelling language vocabulary matching wording charts progress"
     " schemas pace conclusion policy fences prefixes kv_cache attention norms pieces blocks rounding",
     # 1: what is said to a teacher, in records
-    "conversation gradients chat_troubles jaccard",
+    "conversation gradients chat_troubles jaccard plans",
     # 2: one thing each, on records and errors
     "registry teacher prompts store streams shards pairs bootstrap checkpoints hub_cards skills conversion asks"
     " choices metrics exporters stages seeds marks several twins minhash rewordings ngrams"
@@ -35,7 +35,7 @@ FLOORS = (
     "description answers student_prompt memory decoding heads supply catalogue chat columns lines model_card"
     " filters methods strategies teachers settings recipe embeddings labels",
     # 5
-    "beams second_opinion headers",
+    "beams second_opinion headers plugin_facts",
     # 6
     "drafts answering rationales student notations patience told rows data_report batch_api inputs",
     # 7: what a training method has at hand, the trained student as it is called, what this machine can do with it
@@ -53,12 +53,14 @@ FLOORS = (
     # 13
     "show spending",
     # 14
+    "show_plan",
+    # 15
     "cli.telling",
-    # 15: the commands
+    # 16: the commands
     "cli.*",
-    # 16
-    "cli",
     # 17
+    "cli",
+    # 18
     "__init__ __main__",
 )
 """A module imports only from floors below its own: no cycles, no stage that knows another, no plug-in either.

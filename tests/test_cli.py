@@ -372,6 +372,16 @@ def test_every_plugin_is_listed(call: Caller):
     assert "label_first" in call("plugins").out
 
 
+def test_a_plugin_is_shown_with_its_options_as_they_are_set(call: Caller):
+    (told,) = call("plugins", "judge", "--json").json()
+    assert [one["key"] for one in told["options"]] == ["generate.options.judge.least_score"]
+    setting = shlex.split(call("plugins", "judge").out.partition("--set ")[2])[0]
+    used = call("config", "--set", setting, "--set", "generate.filters=judge", "--json").json()
+    assert used["generate"]["options"] == {"judge": {"least_score": 0.8}}
+    assert "It has no options." in call("plugins", "rouge_l").out
+    assert "Did you mean judge" in call("plugins", "juge").err
+
+
 # Plans and money
 
 
@@ -457,6 +467,32 @@ def test_a_proxy_whose_only_model_costs_money_is_to_be_named(call: Caller, price
     refused = call("generate", TASK, "--teacher", priced.url, "--count", "10", "--yes")
     assert (refused.code, refused.out, len(priced.asked)) == (1, "", 0)
     assert f"{priced.url}#m" in refused.err
+
+
+def test_a_plan_says_what_would_be_read_written_and_paid(call: Caller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    rows = tmp_path / "own.csv"
+    rows.write_text("Mail body,verdict\nso good,Positive\nso bad,negative\nhello,neither\n")
+    command = ["build", TASK, "--data", str(rows), "--set", "retrieve.hub=off", "--dry-run", "--count", "2000"]
+    does = {
+        step["stage"]: step["does"]
+        for step in call(*command, "--teacher", "openai:gpt-5-mini", "--json").json()["steps"]
+    }
+    assert "reads 2 rows" in does["retrieve"]
+    assert "(Mail body -> verdict) without 1: 1 output is none of the labels" in does["retrieve"]
+    assert "by label_first, sifted by format, duplicate" in does["generate"]
+    assert "less than the usual $" in call(*command, "--teacher", "openai:gpt-5-mini", "--budget", "0.1").out
+    unknown = ("--teacher", "https://models.example/v1#m")
+    assert call(*command, *unknown).out.split()[-1] == "?"
+    assert call(*command, *unknown, "--json").json()["total"]["usd"] is None
+    assert "A budget cannot be kept" in call(*command, *unknown, "--budget", "5").err
+
+
+def test_a_base_that_cannot_be_had_is_told_before_a_row_is_paid_for(call: Caller, priced, tmp_path: Path):
+    command = ["build", TASK, "--out", str(tmp_path / "run"), "--teacher", f"{priced.url}#m", "--yes"]
+    refused = call(*command, "--base", "nosuch/model", "--set", "retrieve.hub=off")
+    assert "nosuch/model cannot be had" in refused.err
+    assert len(priced.asked) <= 2  # the hypothetical cards
 
 
 def test_a_run_says_by_stage_what_it_cost_and_how_far_off_the_plan_was(

@@ -35,9 +35,10 @@ def load(path: Path) -> ModuleType:
     return module
 
 
-def test_the_help_page_is_what_help_prints():
+def test_the_help_pages_are_what_help_and_plugins_print():
     help_page = load(DOCS / "make_help.py")
     assert help_page.PAGE.read_text(encoding="utf-8") == help_page.page(), "make docs"
+    assert help_page.PLUGINS.read_text(encoding="utf-8") == help_page.plugins_page(), "make docs"
 
 
 def test_readme_shows_commands():

@@ -115,12 +115,21 @@ def test_a_prompt_at_hand_is_counted_and_its_price_is_lower() -> None:
         '[models]\n"m" = 3',
         '[models]\n"m" = { input = -1, output = 2 }',
         '[models]\n"m" = { input = 1, output = 2, cached = 3 }',
+        '[models]\n"m" = { input = 1 }',
+        '"m" = { input = 1, output = 2 }',
     ],
 )
 def test_a_price_list_that_cannot_be_read_is_an_error(home_folder: Path, text: str) -> None:
     (home_folder / "prices.toml").write_text(text)
-    with pytest.raises(ConfigError, match=r"prices\.toml cannot be read"):
+    with pytest.raises(ConfigError, match=r"prices\.toml cannot be read") as caught:
         price("openai:gpt-4.1")
+    assert "\n" not in caught.value.message
+
+
+def test_the_line_that_is_shown_for_a_price_sets_it(home_folder: Path) -> None:
+    line = price_line("http://host/v1#m").partition("can hold it: ")[2].removesuffix(")")
+    (home_folder / "prices.toml").write_text(line)
+    assert price("http://host/v1#m") == Price(input=0.5, output=1.5)
 
 
 def test_an_estimate_counts_every_answer_at_its_longest() -> None:

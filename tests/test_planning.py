@@ -11,7 +11,8 @@ from prompt2model.conversation import Message, Request
 from prompt2model.errors import ConfigError, DataError
 from prompt2model.ledger import estimate, price, prompt_text
 from prompt2model.pipeline import build
-from prompt2model.planning import Plan, Step, is_paid, plan
+from prompt2model.planning import is_paid, plan
+from prompt2model.plans import Plan, Step
 from prompt2model.records import Found
 from prompt2model.rehearsal import BYTES_PER_TOKEN, work
 from prompt2model.speed import USUAL_PARAMETERS, parameters

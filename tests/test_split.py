@@ -265,3 +265,10 @@ def test_what_a_person_has_rejected_is_on_no_side():
     rejected = {(mark.input, mark.output) for mark in marks if not mark.accepted}
     assert not left & rejected
     assert found.dropped["rejected by a person"] == sum((one.input, one.output) in rejected for one in rows)
+
+
+@pytest.mark.parametrize(("data", "is_said"), [(10, False), (40, True), (400, False)])
+def test_rows_by_people_of_which_none_is_learned_from_are_told(data, is_said):
+    found = split(*parts(0, data, 300 if data < 400 else 20))
+    said = any(note.startswith("None of the") for note in found.notes)
+    assert said is is_said is not any(one.is_real for one in found.train)

@@ -13,7 +13,7 @@ from prompt2model.description import read_description
 from prompt2model.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
-    from prompt2model.planning import Plan
+    from prompt2model.plans import Plan
     from prompt2model.run import Run
 
 
@@ -178,7 +178,7 @@ def _tell_plan(
                 if not all(step.is_kept for step in whole.steps):
                     break
     if as_json:
-        screen.print_json(whole.model_dump(mode="json") | place)
+        screen.print_json(_plan_summary(whole) | place)
         return
     if place:
         screen.print(f"Round {place['round']} of {rounds}; those after it are planned when its student is there.\n")
@@ -195,6 +195,14 @@ def _plan(text: str, config: Config, folder: Path, until: str, *, asks_hub: bool
     whole = plan(text, config, folder, asks_hub=asks_hub)
     wanted = STAGES[: STAGES.index(until) + 1]
     return whole.model_copy(update={"steps": tuple(step for step in whole.steps if step.stage in wanted)})
+
+
+def _plan_summary(plan: "Plan") -> dict[str, Any]:
+    """The plan for a program; of what is not known nothing is said."""
+    known = plan.is_price_known or not plan.is_paid
+    usd = {"usd": plan.usd, "most_usd": plan.most_usd} if known else {"usd": None, "most_usd": None}
+    total = {"requests": plan.requests, "tokens": plan.tokens, "minutes": plan.minutes, **usd}
+    return plan.model_dump(mode="json") | {"total": total}
 
 
 def _summary(run: "Run") -> dict[str, Any]:

@@ -2,19 +2,16 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from prompt2model.cli.screen import Screen
 from prompt2model.config import Config
 from prompt2model.errors import ConfigError, TeacherError
 from prompt2model.ledger import price, price_line
+from prompt2model.plans import Step
 from prompt2model.teachers import check_teacher, choose_teacher, open_teacher
 
-if TYPE_CHECKING:
-    from prompt2model.planning import Step
 
-
-def accept_cost(config: Config, steps: Callable[[], Iterable["Step"]], screen: Screen, *, yes: bool) -> "list[Step]":
+def accept_cost(config: Config, steps: Callable[[], Iterable[Step]], screen: Screen, *, yes: bool) -> list[Step]:
     """Say who teaches and what `steps` may cost, and ask where that is money; a budget is consent up to it.
 
     `steps` is called only when there is something to reckon; what it says is handed on. Raises ConfigError when nobody
@@ -59,7 +56,7 @@ def _check_named(name: str) -> None:
             )
 
 
-def _planned(name: str, steps: Callable[[], Iterable["Step"]], screen: Screen) -> "list[Step]":
+def _planned(name: str, steps: Callable[[], Iterable[Step]], screen: Screen) -> list[Step]:
     """The steps, when the teacher may cost money."""
     from prompt2model.planning import is_paid  # loads torch
 
@@ -69,7 +66,7 @@ def _planned(name: str, steps: Callable[[], Iterable["Step"]], screen: Screen) -
         return list(steps())
 
 
-def _cost(planned: "list[Step]") -> str:
+def _cost(planned: list[Step]) -> str:
     """What it comes to, in words; nothing when it is free."""
     requests = sum(step.most_requests for step in planned)
     usd, most_usd = sum(step.usd for step in planned), sum(step.most_usd for step in planned)

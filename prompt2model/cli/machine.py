@@ -1,5 +1,6 @@
 """doctor, config, plugins, version: what there is."""
 
+import dataclasses
 from typing import Annotated
 
 import typer
@@ -41,15 +42,29 @@ def config(
         screen.print(show.settings_table(all_settings(settings)))
 
 
-def plugins(as_json: o.AsJson = False) -> None:
-    """List teachers, methods, strategies, filters, metrics and exporters."""
+def plugins(
+    name: Annotated[
+        str | None, typer.Argument(help="One of them: its text, and its options as --set takes them.", metavar="[NAME]")
+    ] = None,
+    as_json: o.AsJson = False,
+) -> None:
+    """List teachers, methods, strategies, filters, metrics and exporters, or show one with its options."""
     from prompt2model import show
+    from prompt2model.plugin_facts import facts
 
     screen = Screen()
-    if as_json:
+    if name:
+        found = facts(name)
+        if as_json:
+            screen.print_json(list(map(dataclasses.asdict, found)))
+            return
+        for one in found:
+            screen.print(show.plugin_page(one))
+    elif as_json:
         screen.print_json([dict(zip(("family", "name", "description"), one, strict=True)) for one in show.plugins()])
     else:
         screen.print(show.plugins_table())
+        screen.say("\nOne with its options: prompt2model plugins NAME", "dim")
 
 
 def version() -> None:

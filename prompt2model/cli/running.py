@@ -16,7 +16,7 @@ from prompt2model.description import read_description
 from prompt2model.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
-    from prompt2model.planning import Step
+    from prompt2model.plans import Step
     from prompt2model.records import Student
     from prompt2model.run import Run
 

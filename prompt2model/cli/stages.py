@@ -13,7 +13,7 @@ from prompt2model.description import read_description
 from prompt2model.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
-    from prompt2model.planning import Plan
+    from prompt2model.plans import Plan
     from prompt2model.records import Example, Found, Made, Ranked, TaskSpec
     from prompt2model.teacher import Teacher
 

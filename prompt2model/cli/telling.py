@@ -4,14 +4,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from prompt2model import accounts, pipeline, report, show, spending
+from prompt2model import accounts, pipeline, report, show, show_plan, spending
 from prompt2model.cli.screen import Screen
+from prompt2model.plans import Plan, Step
 from prompt2model.records import Record, Report
-
-if TYPE_CHECKING:
-    from prompt2model.planning import Plan, Step
 
 
 def teller(screen: Screen) -> pipeline.Listener:
@@ -37,7 +34,7 @@ def resumable(screen: Screen, where: str) -> Iterator[None]:
 
 
 @contextmanager
-def accounting(folder: Path, planned: "Sequence[Step]", screen: Screen) -> Iterator[None]:
+def accounting(folder: Path, planned: Sequence[Step], screen: Screen) -> Iterator[None]:
     """Says at the end what a paid teacher was asked and has cost, and how far off the plan was."""
     before, began = len(accounts.entries(folder)), time.monotonic()
     yield
@@ -54,9 +51,9 @@ def print_report(measured: Report, screen: Screen) -> None:
         screen.print(note)
 
 
-def print_plan(plan: "Plan", screen: Screen) -> None:
+def print_plan(plan: Plan, screen: Screen) -> None:
     """What would run, and what that stands on."""
-    for line in show.plan_lines(plan):
+    for line in show_plan.plan_lines(plan):
         screen.print(line)
     screen.print("")
-    screen.print(show.plan_table(plan))
+    screen.print(show_plan.plan_table(plan))

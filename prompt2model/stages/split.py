@@ -64,7 +64,7 @@ def split(
         validation=tuple(sides["validation"]),
         test=test,
         dropped={reason: count for reason, count in dropped.most_common() if count},
-        notes=(*_notes(each, sides["validation"], test), *(given.notes if given else ())),
+        notes=(*_notes(each, sides["train"], sides["validation"], test), *(given.notes if given else ())),
     )
 
 
@@ -143,11 +143,18 @@ def _are_real_rows_few(rows: Sequence[Example]) -> bool:
     return real < FEW_REAL_ROWS and real < len(rows)
 
 
-def _notes(rows: Sequence[Example], validation: Sequence[Example], test: Sequence[Example]) -> list[str]:
+def _notes(
+    rows: Sequence[Example], train: Sequence[Example], validation: Sequence[Example], test: Sequence[Example]
+) -> list[str]:
     notes = []
     if _are_real_rows_few(rows) and any(row.is_real for row in rows):
         real = sum(row.is_real for row in rows)
         notes.append(f"Rows by a person are few ({real}, below {FEW_REAL_ROWS}): all of them are learned from.")
+    if (real := sum(row.is_real for row in rows)) and not any(row.is_real for row in train):
+        notes.append(
+            f"None of the {real} rows by a person is learned from: they are measured on. Rows for the test alone "
+            "(--test-data), or a smaller split.test and split.validation, leave them to be learned from."
+        )
     for what, side in (("test", test), ("validation", validation)):
         real = sum(row.is_real for row in side)
         notes.append(
