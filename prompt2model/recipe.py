@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from prompt2model import registry
 from prompt2model.config import GenerateConfig
 from prompt2model.errors import ConfigError
 from prompt2model.records import TaskSpec
@@ -88,8 +89,17 @@ def _check_options_are_used(config: GenerateConfig, used: list[str]) -> None:
         if name not in used:
             raise ConfigError(
                 f"generate.options.{name} is set, and no strategy or filter that is used has options of that name.",
-                hint=did_you_mean(name, used),
+                hint=_how_to_use(name, used),
             )
+
+
+def _how_to_use(name: str, used: list[str]) -> str:
+    family = next((family for family in ("strategies", "filters") if name in registry.names(family)), "")
+    if not family or name in used:
+        return did_you_mean(name, used)
+    if not hasattr(load(family, name), "Options"):
+        return f"{name} has no options."
+    return f"Name it among generate.{family}, or leave its options out."
 
 
 def _auto_filters(asked: tuple[str, ...], task: TaskSpec, teacher: Teacher) -> tuple[str, ...]:

@@ -115,6 +115,7 @@ def test_a_name_that_was_given_is_taken() -> None:
         ("", "http://host/v1#MODEL"),
         ("http://", "http://localhost:8000/v1#MODEL"),
         ("http://#m", "http://localhost:8000/v1#MODEL"),
+        ("localhost:8000/v1#m", "Did you mean http://localhost:8000/v1#m?"),
         ("http://host:port/v1#m", "http://localhost:8000/v1#MODEL"),
         ("https://me:secret@host/v1#m", "OPENAI_API_KEY"),
         ("https://host/v1?key=secret#m", "OPENAI_API_KEY"),

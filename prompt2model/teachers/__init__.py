@@ -8,6 +8,7 @@
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -97,6 +98,8 @@ def _plugin(name: str) -> tuple[ModuleType, str]:
         plugin = registry.load("teachers", "openai")
         plugin.check_address(name)
         return plugin, name.partition("#")[2]
+    if re.match(r"\d{1,5}(/|#|$)", model) and kind not in registry.names("teachers"):
+        raise ConfigError(f"{name!r} does not name a teacher.", hint=f"Did you mean http://{name}?")
     if not colon or not model:
         raise ConfigError(f"{name!r} does not name a teacher.", hint=_how_to_write(name))
     return registry.load("teachers", kind), model
