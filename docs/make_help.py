@@ -45,12 +45,13 @@ def _plugin(one: Facts) -> str:
     if one.needs:
         lines += [f"The teacher must be able to give: {', '.join(one.needs)}.", ""]
     if one.options:
-        rows = [
-            f"| `{option.key}` | {_cell(toml_value(option.default))} | {_cell(option.sentence)} |"
-            for option in one.options
-        ]
+        rows = [f"| `{option.key}` | {_default(option.default)} | {_cell(option.sentence)} |" for option in one.options]
         lines += ["| setting | default | what it is |", "|---|---|---|", *rows, ""]
     return "\n".join(lines)
+
+
+def _default(value: object) -> str:
+    return "none" if value in (None, "", ()) else _cell(toml_value(value))
 
 
 def _cell(text: str) -> str:

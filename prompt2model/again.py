@@ -68,16 +68,22 @@ def evaluate_again(folder: Path, config: Config, test_data: str = "") -> Report:
     Rows of `test_data` that the student has learned from, or their near twins, are left out and counted.
     """
     run = Run(folder)
-    splits, note = _measured_on(test_data, run, config) if test_data else (run.splits, ())
-    with _alone(folder), _teacher(config, folder, "evaluate", is_needed=measures_teacher(config)) as teacher:
-        measured = evaluate(run.task, splits, run.trained, config.evaluate, teacher=teacher, seed=config.seed)
     if test_data:
+        splits, note = _measured_on(test_data, run, config)
+        measured = _measured(run, splits, config)
         return measured.model_copy(update={"notes": (*measured.notes, *note)})
-    key = stage_key("evaluate", given_to_evaluate(run.task, splits, run.trained, config))
-    (folder / "evaluate.json").unlink(missing_ok=True)
-    store.once(folder, "evaluate", Report, lambda: measured, depends_on=key)
-    run.write_page()
+    with _alone(folder):
+        measured = _measured(run, run.splits, config)
+        key = stage_key("evaluate", given_to_evaluate(run.task, run.splits, run.trained, config))
+        (folder / "evaluate.json").unlink(missing_ok=True)
+        store.once(folder, "evaluate", Report, lambda: measured, depends_on=key)
+        run.write_page()
     return measured
+
+
+def _measured(run: Run, splits: Splits, config: Config) -> Report:
+    with _teacher(config, run.folder, "evaluate", is_needed=measures_teacher(config)) as teacher:
+        return evaluate(run.task, splits, run.trained, config.evaluate, teacher=teacher, seed=config.seed)
 
 
 def export_again(folder: Path, config: Config, out: Path) -> Artifact:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import islice
 from typing import Any, TypeVar
 
 import openai
@@ -77,6 +78,8 @@ class Batches:
     """Whether the server has ever said anything: one that has is worth waiting for."""
     is_answered: bool = False
     """Whether any line has been answered."""
+    is_narrowed: bool = False
+    """Whether the last batch was too large for the account: then one is tried before others are sent beside it."""
 
     def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
         """The replies, a batch at a time, of batches that are all sent before the first is waited for.
@@ -87,12 +90,15 @@ class Batches:
         asked, notes = [_Line(self.identity, group) for group in together(requests, self.most_answers)], list[Note]()
         with connected(self.address, self.key, UPLOAD_SECONDS) as client:
             while asked:
-                sent, asked = list(self._sent(list(map(self._put, asked)), client)), []
-                notes += [note for note, _ in sent]
+                sent = list(islice(self._sent(list(map(self._put, asked)), client), 1 if self.is_narrowed else None))
+                under_way = {line.id for _, lines in sent for line in lines}
+                asked = [line for line in asked if line.id not in under_way]
                 for note, lines in sent:
                     if (outcomes := self._outcomes(note, lines, client)) is None:
-                        asked += lines
+                        asked = [*lines, *asked]
                         continue
+                    notes.append(note)
+                    self.is_narrowed = False
                     self.leave_out(frozenset().union(*map(_refused, outcomes.values())))
                     self._check_any_can_be_answered(note, outcomes.values())
                     settled = [self._settled(line, outcomes[line.id]) for line in lines]
@@ -143,7 +149,7 @@ class Batches:
             self._create(note, client)
             batch = self._wait(note, client)
         if _lacked_room(batch) and len(lines) > 1:
-            self.most_requests = -(-len(lines) // 2)
+            self.most_requests, self.is_narrowed = -(-len(lines) // 2), True
             logger.warning("%s: a batch is too large for the account; %d at most now.", self.name, self.most_requests)
             note.delete()
             return None

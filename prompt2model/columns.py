@@ -58,6 +58,10 @@ CLEARLY_LONGER = 3.0
 class NoColumn(DataError):
     """A column that the settings name is not there."""
 
+    def __init__(self, setting: str, message: str, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.setting = setting
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -86,7 +90,7 @@ def choose(
     lists the columns and the first row, says how to name them, and what is in doubt about the names.
     """
     sample = _Sample(rows)
-    inputs, outputs = sample.named(config.input_column, name), sample.named(config.output_column, name)
+    inputs, outputs = sample.named("input_column", config, name), sample.named("output_column", config, name)
     if not inputs and not outputs and (conversations := sample.conversations()):
         return Columns((conversations,), "")
     output = outputs[0] if outputs else _output(sample, task, inputs)
@@ -142,14 +146,15 @@ class _Sample:
         self.rows = rows[:SAMPLE_ROWS]
         self.columns = tuple(dict.fromkeys(column for row in self.rows for column in row))
 
-    def named(self, setting: str, name: str) -> tuple[str, ...]:
+    def named(self, setting: str, config: RetrieveConfig, name: str) -> tuple[str, ...]:
         """The columns of a setting: none for `auto`, one, or several joined by commas."""
-        if setting == "auto":
+        value: str = getattr(config, setting)
+        if value == "auto":
             return ()
-        wanted = [setting] if setting in self.columns else [one.strip() for one in setting.split(",")]
+        wanted = [value] if value in self.columns else [one.strip() for one in value.split(",")]
         for column in wanted:
             if column not in self.columns:
-                raise NoColumn(f"{name} has no column {column!r}.", hint=did_you_mean(column, list(self.columns)))
+                raise NoColumn(setting, f"{name} has no column {column!r}.", did_you_mean(column, list(self.columns)))
         return tuple(wanted)
 
     def conversations(self) -> str:

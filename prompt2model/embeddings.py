@@ -48,5 +48,5 @@ def _fetched(model: str) -> Path:
     try:
         return weights.fetch(model)
     except WeightsError as error:
-        hint = f"Where the Hub is out of reach, {ELSEWHERE} names a folder with such a model."
+        hint = f"{error.hint} {ELSEWHERE} names another such model, or a folder with one."
         raise WeightsError(error.message, hint=hint) from error

@@ -17,16 +17,16 @@ NGRAMS = (1, 2, 3)
 MIXING = np.uint64(0x9E3779B97F4A7C15)
 HALF = np.uint64(32)
 
-Numbers = NDArray[np.uint64]
+Hashes = NDArray[np.uint64]
 """The different n-grams of a text, in ascending order, (n-grams,)."""
 
 
 def similarity(one: str, other: str) -> float:
     """The Jaccard index of the texts' word n-grams: 1 for the same words in the same order, 0 for no common word."""
-    return float(likenesses(numbers(one), [numbers(other)])[0])
+    return float(likenesses(ngram_hashes(one), [ngram_hashes(other)])[0])
 
 
-def likenesses(one: Numbers, others: Sequence[Numbers]) -> NDArray[np.float64]:
+def likenesses(one: Hashes, others: Sequence[Hashes]) -> NDArray[np.float64]:
     """The Jaccard index of one text with each of the others, (others,)."""
     if not others:
         return np.zeros(0)
@@ -38,10 +38,10 @@ def likenesses(one: Numbers, others: Sequence[Numbers]) -> NDArray[np.float64]:
 
 
 class Likeness:
-    """Texts, each of which is compared with any other text at once: 20 bytes an n-gram."""
+    """Texts, each of which is compared with any other text at once: 12 bytes an n-gram."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        rows = [numbers(text) for text in texts]
+        rows = [ngram_hashes(text) for text in texts]
         self._lengths = np.array([len(row) for row in rows], dtype=np.int64)
         grams = np.concatenate([*rows, np.zeros(0, np.uint64)])
         order = np.argsort(grams, kind="stable")
@@ -50,7 +50,7 @@ class Likeness:
 
     def to(self, text: str) -> NDArray[np.float64]:
         """The Jaccard index of the text with each, (texts,)."""
-        wanted = numbers(text)
+        wanted = ngram_hashes(text)
         begins, ends = (np.searchsorted(self._grams, wanted, side=side) for side in ("left", "right"))
         sharing = [self._owners[begin:end] for begin, end in zip(begins, ends, strict=True) if end > begin]
         shared = np.bincount(np.concatenate([*sharing, self._owners[:0]]), minlength=len(self._lengths))
@@ -58,7 +58,7 @@ class Likeness:
 
 
 @lru_cache(maxsize=1024)  # what is looked for and not found is added next
-def numbers(text: str) -> Numbers:
+def ngram_hashes(text: str) -> Hashes:
     """The text's word n-grams; the empty text has one of its own, so that it equals itself."""
     tokens = np.array([_number(word) for word in words(text) or [""]], dtype=np.uint64)
     found, grams = tokens * MIXING, []

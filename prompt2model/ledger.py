@@ -101,6 +101,8 @@ def thinks(model: str) -> bool:
 def price_line(name: str) -> str:
     """The price in a few words, for the screen before anything starts."""
     found = price(name)
+    if found is None and name.startswith(("http:", "https:")) and "#" not in name:
+        return f"price unknown while its model is not named ({name}#MODEL)"
     if found is None:
         return f"price unknown ({home() / 'prices.toml'} can hold it: {_line(name)})"
     if not found.input and not found.output:

@@ -2,8 +2,8 @@
 
 import json
 import logging
+from codecs import BOM_UTF8 as BOM
 from collections.abc import Iterable
-from os import SEEK_END
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -14,7 +14,7 @@ from prompt2model.records import Record, WholeText
 FILE = "marks.jsonl"
 LEAST_MARKS = 10
 """Of each kind, accepted and rejected, that the filter critic needs: of fewer nothing can be estimated."""
-BEGINNING = '{"input"'
+BEGINNING = b'{"input"'
 """Of a line."""
 
 logger = logging.getLogger(__name__)
@@ -31,30 +31,51 @@ class Mark(Record):
 def read_marks(file: Path) -> list[Mark]:
     """The marks in the file, the last one of each row; none where there is no file. Raises DataError for a bad line.
 
-    A last mark that a kill cut short is left out.
+    A last line that a kill cut short is left out.
     """
     try:
-        lines = file.read_text(encoding="utf-8-sig").split("\n")
+        content = file.read_bytes()
+        whole = content[: _end_of_marks(content)]
+        lines = whole.decode("utf-8-sig").split("\n")
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"The marks in {file} cannot be read: {error}.", hint="Is it a file of JSON lines?") from error
-    if lines[-1].startswith(BEGINNING) and not lines[-1].rstrip().endswith("}"):
+    if len(whole) < len(content):
         logger.warning("The last line of %s is half a mark, and left out.", file)
-        lines.pop()
     marks = [_mark(line, f"{file}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
     return list({(mark.input, mark.output): mark for mark in marks}.values())
 
 
 def add_marks(run: Path, marks: Iterable[Mark]) -> None:
     """Write the marks behind those that the run has. Raises DataError when the file cannot be written."""
+    path = run / FILE
     try:
-        with (run / FILE).open("a+b") as file:
-            if file.seek(0, SEEK_END) and file.seek(-1, SEEK_END) and file.read(1) != b"\n":
+        content = path.read_bytes() if path.exists() else b""
+        end = _end_of_marks(content)
+        with path.open("ab") as file:
+            file.truncate(end)
+            if end and content[end - 1 : end] != b"\n":
                 file.write(b"\n")
             file.writelines(f"{mark.model_dump_json()}\n".encode() for mark in marks)
     except OSError as error:
         raise DataError(f"{run / FILE} cannot be written: {error.strerror}.", hint="May this user write it?") from error
+
+
+def _end_of_marks(content: bytes) -> int:
+    """Where the marks end: after a last line that has no end, unless it is the beginning of a mark."""
+    begin = content.rfind(b"\n") + 1
+    last = content[begin:].removeprefix(BOM)
+    is_begun = last and (last.startswith(BEGINNING) or BEGINNING.startswith(last))
+    return begin if is_begun and not _is_whole(last) else len(content)
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:  # of JSON, or of UTF-8
+        return False
+    return True
 
 
 def _mark(line: str, where: str) -> Mark:

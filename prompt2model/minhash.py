@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from prompt2model.jaccard import HALF, MIXING, Numbers, likenesses, numbers
+from prompt2model.jaccard import HALF, MIXING, Hashes, likenesses, ngram_hashes
 from prompt2model.wording import normalise
 
 NUMBERS = 128
@@ -40,7 +40,7 @@ class MinHashes:
         self.threshold = threshold
         self._bands, self._rows = bands(threshold)
         self._texts: list[str] = []
-        self._grams: list[Numbers | None] = []
+        self._grams: list[Hashes | None] = []
         self._first: dict[str, int] = {}
         """Of each normalised text."""
         self._signatures = array("I")
@@ -52,7 +52,7 @@ class MinHashes:
 
     def add(self, text: str) -> None:
         """Remember the text."""
-        place, signed, grams = len(self._texts), signature(text), numbers(text)
+        place, signed, grams = len(self._texts), signature(text), ngram_hashes(text)
         self._first.setdefault(normalise(text), place)
         for key in self._keys(signed):
             self._alike.setdefault(key, []).append(place)
@@ -66,13 +66,13 @@ class MinHashes:
         if same is not None:
             return self._texts[same]
         places = self._candidates(text)
-        alike = likenesses(numbers(text), [self._numbers(place) for place in places])
+        alike = likenesses(ngram_hashes(text), [self._hashes(place) for place in places])
         likeness, place = max(zip(alike, (-place for place in places), strict=True), default=(0.0, 0))
         return self._texts[-place] if likeness >= self.threshold else None
 
-    def _numbers(self, place: int) -> Numbers:
+    def _hashes(self, place: int) -> Hashes:
         kept = self._grams[place]
-        return numbers(self._texts[place]) if kept is None else kept
+        return ngram_hashes(self._texts[place]) if kept is None else kept
 
     def _candidates(self, text: str) -> list[int]:
         """Texts that share a band, of which the signature as a whole does not say that they are far away."""
@@ -107,7 +107,7 @@ def bands(threshold: float) -> tuple[int, int]:
 @lru_cache(maxsize=1024)  # what is looked for and not found is added next
 def signature(text: str) -> NDArray[np.uint32]:
     """For each of NUMBERS orders of all n-grams the least that the text has, (NUMBERS,)."""
-    mixed = numbers(text)  # (n-grams,)
+    mixed = ngram_hashes(text)  # (n-grams,)
     mixed = (mixed ^ (mixed >> HALF)) * MIXING
     scattered = (mixed[:, None] * _FACTORS + _SHIFTS) >> HALF  # (n-grams, NUMBERS)
     least: NDArray[np.uint64] = scattered.min(axis=0)

@@ -69,7 +69,7 @@ def build(
     goes on where it was interrupted: what a stage left is read back if nothing it depends on has changed. Raises an
     error of `prompt2model.errors`, all of which carry a hint: ConfigError for a stage that does not exist.
     """
-    check_stage(until)
+    stages_until(until)  # or an error
     config = config or load_config(**flags)
     text = read_description(description, max_characters=config.parse.max_characters)
     _check_names(config)
@@ -86,10 +86,11 @@ def build(
         return run
 
 
-def check_stage(until: str) -> None:
-    """Raises ConfigError when there is no such stage."""
-    if until not in STAGES:
-        raise ConfigError(f"There is no stage {until!r}.", hint=registry.did_you_mean(until, list(STAGES)))
+def stages_until(last: str) -> tuple[str, ...]:
+    """The stages up to this one. Raises ConfigError when there is no such stage."""
+    if last not in STAGES:
+        raise ConfigError(f"There is no stage {last!r}.", hint=registry.did_you_mean(last, list(STAGES)))
+    return STAGES[: STAGES.index(last) + 1]
 
 
 def read_back(text: str, folder: Path, config: Config) -> dict[str, Record]:
@@ -122,7 +123,7 @@ def keep_description(folder: Path, text: str) -> None:
     (folder / DESCRIPTION).write_text(text, encoding="utf-8", newline="")
 
 
-def is_helper(config: Config) -> bool:
+def teacher_helps(config: Config) -> bool:
     """Whether the teacher helps to read the description and imagines cards: too much to ask of a small local model, and
     not worth the hours that a batch takes."""
     is_slow = config.teacher_options.get("batch", False)
@@ -207,7 +208,7 @@ class _Building:
         return []
 
     def _helper(self) -> Teacher | None:
-        return self.teacher if is_helper(self.config) else None
+        return self.teacher if teacher_helps(self.config) else None
 
     def _write(self, task: TaskSpec, found: Found) -> Made:
         config = self.config.generate
@@ -219,7 +220,7 @@ class _Building:
             check_fits(self.config.train, found.base, self.teacher)
         given, file = dict(self._looked_at), self.config.split.test_data
         test = read_test(file, task, self.config.retrieve).examples if file else ()  # or an error, before it is dear
-        if STAGES.index(self.until) >= STAGES.index("train"):
+        if "train" in stages_until(self.until):
             weights.fetch(found.base)
         made = generate(
             task,
@@ -238,7 +239,7 @@ class _Building:
     def _looked_at(self) -> tuple[tuple[str, Any], ...]:
         """What the filters that were named look at besides the rows: the writing depends on that, and on no more."""
         there: dict[str, Callable[[], Any]] = {
-            "test": lambda: (contents(self.config.split), *self._columns),
+            "test": lambda: contents(self.config.split) | dict(enumerate(self._columns)),
             "marks": lambda: read_marks(self.folder / MARKS),
         }
         return tuple((what, there[what]()) for what in sorted(looked_at(self.config.generate.filters)))

@@ -1,6 +1,6 @@
 """What a run would do: stage by stage, how many requests, tokens, minutes and dollars. Loads no model, pays nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from prompt2model.config import Config
 from prompt2model.ledger import BATCH, price, price_line
 from prompt2model.methods import check_suits, open_method, trainings
 from prompt2model.pace import waits
-from prompt2model.pipeline import is_helper, measures_teacher, read_back
+from prompt2model.pipeline import STAGES, measures_teacher, read_back, teacher_helps
 from prompt2model.plans import Plan, Step
 from prompt2model.questions import answer_request, question
 from prompt2model.records import Found, Made, Record, Splits, TaskSpec
@@ -46,10 +46,9 @@ IN_PROCESS = ("transformers", "vllm")
 AT_HOME = ("127.0.0.1", "localhost", "::1")
 
 
-def plan(text: str, config: Config, folder: Path, *, asks_hub: bool = True) -> Plan:
-    """What `build` would do with the description's text. Files of rows are read; nothing is downloaded.
-
-    Without the Hub another base may be named, which changes no price.
+def plan(text: str, config: Config, folder: Path, *, wanted: Sequence[str] = STAGES, asks_hub: bool = True) -> Plan:
+    """What `build` would do with the description's text, in the stages that are wanted. Files of rows are read; nothing
+    is downloaded. Without the Hub another base may be named, which changes no price.
 
     Raises what `build` would raise before its first request: ConfigError, TaskError, DataError, TeacherError.
     """
@@ -64,7 +63,7 @@ def plan(text: str, config: Config, folder: Path, *, asks_hub: bool = True) -> P
         planning.evaluating,
         planning.exporting,
     )
-    steps = tuple(stage() for stage in stages)  # in this order: each counts what it is the first to ask
+    steps = [stage() for stage in stages]  # in this order: each counts what it is the first to ask
     name, reason = choose_teacher(config.teacher)
     return Plan(
         folder=folder,
@@ -76,7 +75,7 @@ def plan(text: str, config: Config, folder: Path, *, asks_hub: bool = True) -> P
         base=planning.found.base,
         base_reason=planning.found.base_reason,
         precision=measure().precision,
-        steps=steps,
+        steps=tuple(step for step in steps if step.stage in wanted),
         assumed=planning.assumed,
         budget_usd=config.budget_usd,
     )
@@ -137,7 +136,7 @@ class _Planning:
 
     @property
     def helper(self) -> Imagined | None:
-        return self.teacher if is_helper(self.config) else None
+        return self.teacher if teacher_helps(self.config) else None
 
     @cached_property
     def sides(self) -> tuple[int, int, int]:
@@ -200,8 +199,9 @@ class _Planning:
         how = f"by {', '.join(one.name for one in strategies)}, sifted by {', '.join(filters) or 'nothing'}"
         needed = rehearse_writing(self.task, self.found, config, self.teacher)
         needed += rehearse_rationales(self.task, self._given() + config.count, config, self.teacher)
+        writes = f"keeps {config.count} rows of what the teacher writes {how}" if config.count else "writes no row"
         thinks = ", and thinks aloud about each" if config.rationales else ""
-        return self._taught("generate", f"keeps {config.count} rows of what the teacher writes {how}{thinks}", needed)
+        return self._taught("generate", f"{writes}{thinks}", needed)
 
     def splitting(self) -> Step:
         train, validation, test = self.sides

@@ -71,17 +71,20 @@ def read_rows(source: str, task: TaskSpec, config: RetrieveConfig) -> Rows:
 
 
 def read_test(source: str, task: TaskSpec, config: RetrieveConfig) -> Rows:
-    """Rows to measure on, read as `read_rows` reads those that are learned from.
+    """Rows to measure on, by the columns that the settings name for rows to learn from, within the usual limits.
 
-    Where they have not the columns that the settings name, a note says so and the columns are inferred. Raises as
-    `read_rows` does.
+    A column that is named and not there is inferred, and a note says so. Raises as `read_rows` does.
     """
-    try:
-        return read_rows(source, task, config)
-    except NoColumn as error:
-        inferred = read_rows(source, task, config.model_copy(update={"input_column": "auto", "output_column": "auto"}))
-        read = " and ".join(f"{column} as {what}" for what, column in inferred.columns.items())
-        return inferred.model_copy(update={"notes": (*inferred.notes, f"{error.message} Read were {read}.")})
+    reading = RetrieveConfig(input_column=config.input_column, output_column=config.output_column, hub=config.hub)
+    notes: list[str] = []
+    while True:
+        try:
+            read = read_rows(source, task, reading)
+        except NoColumn as error:
+            reading, notes = reading.model_copy(update={error.setting: "auto"}), [*notes, error.message]
+            continue
+        what = " and ".join(f"{column} as {what}" for what, column in read.columns.items())
+        return read.model_copy(update={"notes": (*read.notes, *notes, *([f"Read were {what}."] if notes else []))})
 
 
 def read_raw(source: str, config: RetrieveConfig) -> tuple[str, list[Row]]:
@@ -231,8 +234,9 @@ def _take(loaded: _Loaded, columns: Columns, task: TaskSpec) -> _Taken:
 
 def _written_by_a_teacher(row: Row) -> Source | None:
     """Where a row came from that `generate` left: whoever gives it back, a person has not written it."""
+    taken_apart = {name.removeprefix("source."): value for name, value in row.items() if name.startswith("source.")}
     try:
-        source = Source.model_validate(row.get("source"))
+        source = Source.model_validate(row.get("source") or taken_apart)
     except ValidationError:
         return None
     return source if source.kind == "teacher" else None
@@ -283,6 +287,7 @@ def _notes(taken: _Taken, columns: Columns, task: TaskSpec) -> list[str]:
     outputs: dict[str, set[str]] = {}
     for example in taken.examples:
         outputs.setdefault(example.input, set()).add(example.output)
+    written = sum(not example.is_real for example in taken.examples)
     silent = 0 if task.labels else taken.dropped["empty output"]
     disputed = sum(len(answers) > 1 for answers in outputs.values())
     spellings = ", ".join(f"{output!r} as {label!r}" for output, label in list(taken.respelled.items())[:SHOWN_VALUES])
@@ -294,6 +299,9 @@ def _notes(taken: _Taken, columns: Columns, task: TaskSpec) -> list[str]:
         and f"{silent} rows with an empty output were left out; to teach an empty answer, give it a word, like none.",
         disputed and f"{disputed} inputs have more than one output.",
         not task.labels and _like_labels([example.output for example in taken.examples]),
+        written
+        and f"{written} rows say that a teacher wrote them, and do not count as a person's. Of those that you have put "
+        "right, drop the field source.",
         taken.lacks and f"No row has the label {', '.join(map(repr, taken.lacks))}.",
     ]
     return [note for note in notes if note]

@@ -230,7 +230,7 @@ def plugin_page(facts: "Facts") -> Group:
     lines += [f"The teacher must be able to give: {', '.join(facts.needs)}."] if facts.needs else []
     if not facts.options:
         return Group(Text("\n".join([*lines, "It has no options.", ""])))
-    first = facts.options[0]
+    first = next((one for one in facts.options if one.value not in (None, "", ())), facts.options[0])
     return Group(
         Text("\n".join([*lines, ""])),
         settings_table(facts.options),
@@ -288,8 +288,8 @@ def _some(words: Sequence[str]) -> str:
 
 
 def _value(value: object) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value)) or "none"
+    if value is None or isinstance(value, tuple):
+        return ", ".join(map(str, value or ())) or "none"
     return str(value).lower() if isinstance(value, bool) else str(value) or "none"
 
 

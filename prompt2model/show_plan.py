@@ -23,11 +23,11 @@ def plan_table(plan: Plan) -> Table:
 
 def plan_lines(plan: Plan) -> list[str]:
     """What the table does not say."""
-    learns = any(step.stage == "train" for step in plan.steps)
+    is_run = any(step.stage == "retrieve" for step in plan.steps)
     return [
-        *([f"folder   {plan.folder}"] if learns else []),
+        *([f"folder   {plan.folder}"] if is_run else []),
         f"teacher  {plan.teacher} ({plan.teacher_reason}); {plan.price}",
-        *([f"base     {plan.base}, {plan.base_reason}"] if learns else []),
+        *([f"base     {plan.base}, {plan.base_reason}"] if is_run else []),
         f"here     {plan.precision} is the faster precision; minutes are estimates",
         *([f"there    {plan.assumed}"] if plan.assumed else []),
         *([f"most     {MOST}"] if plan.most_usd else []),

@@ -42,12 +42,16 @@ def open_run(folder: Path) -> Path:
 
 @contextmanager
 def alone(run: Path) -> Iterator[None]:
-    """Keeps a second process out of the run."""
+    """Keeps a second process out of the run. Raises RunError where one is at work, or the folder cannot be written."""
     lock = FileLock(run / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise RunError(f"Another process is working on {run}.", hint="Wait for it, or choose another --out.") from error
+    except OSError as error:
+        raise RunError(
+            f"The folder {run} cannot be written: {error.strerror}.", hint="Copy it to where you may write."
+        ) from error
     try:
         yield
     finally:

@@ -30,7 +30,7 @@ def words(text: str) -> list[str]:
     return _UNSPACED.sub(r" \1 ", normalise(text)).split()
 
 
-def pieces_of_a_word(words: list[str]) -> int:
+def characters_a_word(words: list[str]) -> int:
     """How many of these make a word as other scripts have them: 1, and more where most are single characters."""
     for script, pieces in _OF_A_WORD:
         if 2 * sum(bool(script.fullmatch(word)) for word in words) > len(words):

@@ -94,11 +94,32 @@ def test_a_batch_for_which_there_is_never_room_ends_the_run_with_the_reason() ->
             texts(batches(server).answer(requests(2)))
 
 
-def test_a_batch_that_is_too_large_for_the_account_is_sent_in_smaller_ones() -> None:
+def test_a_batch_that_is_too_large_for_the_account_is_sent_in_smaller_ones(home_folder: Path) -> None:
     with serve() as server:
         server.batches.ends = ["no room"] * 2 + ["completed", "no room"]
         assert texts(batches(server).answer(requests(5))) == ["yes"] * 5
         assert [len(sent) for sent in lines_sent(server)] == [5, 5, 3, 2, 2]
+        assert not list((home_folder / "batches").iterdir())
+
+
+def test_of_a_batch_that_was_too_large_nothing_is_sent_again_after_an_interruption(home_folder: Path) -> None:
+    with serve() as server:
+        server.batches.ends = ["no room"] * 2
+        asking = batches(server).answer(requests(4))
+        assert len(next(asking)) == 2
+        assert len(next(asking)) == 2
+        asking.close()
+        assert texts(batches(server).answer(requests(4))) == ["yes"] * 4
+        assert [len(sent) for sent in lines_sent(server)] == [4, 4, 2, 2, 2]  # the first half had been handed on
+        assert not list((home_folder / "batches").iterdir())
+
+
+def test_a_full_account_is_not_flooded_with_smaller_batches() -> None:
+    with serve() as server:
+        server.batches.ends = ["no room"] * 100
+        with pytest.raises(TeacherError, match="Enqueued token limit reached"):
+            texts(batches(server).answer(requests(32)))
+        assert [len(sent) for sent in lines_sent(server)] == [32, 32, 16, 16, 8, 8, 4, 4, 2, 2, 1, 1]
 
 
 def test_a_batch_that_was_sent_before_an_interruption_is_not_sent_again() -> None:

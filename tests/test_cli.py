@@ -463,10 +463,16 @@ def test_a_price_is_accepted_by_yes_or_by_a_budget(call: Caller, priced):
     assert call("generate", TASK, *options, "--budget", "1").code == 0
 
 
-def test_a_proxy_whose_only_model_costs_money_is_to_be_named(call: Caller, priced):
-    refused = call("generate", TASK, "--teacher", priced.url, "--count", "10", "--yes")
+def test_a_proxy_whose_only_model_costs_money_is_told_before_it_is_asked(call: Caller, priced):
+    options = ("--teacher", priced.url, "--count", "10", "--set", "generate.filters=format")
+    refused = call("generate", TASK, *options)
     assert (refused.code, refused.out, len(priced.asked)) == (1, "", 0)
-    assert f"{priced.url}#m" in refused.err
+    assert f"--teacher {priced.url}#m names it" in refused.err
+    accepted = call("generate", TASK, *options, "--budget", "1")
+    assert accepted.code == 0
+    assert "Its only model is" in accepted.err
+    assert "$1 in, $2 out per million tokens" in accepted.err
+    assert len(priced.asked) >= 10
 
 
 def test_a_plan_says_what_would_be_read_written_and_paid(call: Caller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

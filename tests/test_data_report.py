@@ -246,13 +246,17 @@ def test_marks_make_a_run_write_again_only_where_the_critic_is_named(tmp_path):
     assert looked_at == [(("marks", []),), (("marks", [mark("a", True)]),), (), ()]
 
 
-def test_a_mark_is_written_on_a_line_of_its_own_whatever_the_file_ends_with(tmp_path):
-    file = tmp_path / marks.FILE
-    file.write_text("\ufeff" + mark("a", True).model_dump_json())
+@pytest.mark.parametrize("cut", [1, 4, 15, 24, 26, 27, 40, -1])
+def test_a_mark_that_a_kill_cut_short_is_left_out_also_when_others_follow(tmp_path, cut):
+    file, whole = tmp_path / marks.FILE, mark("né} ☃", True).model_dump_json().encode()
+    file.write_text("\ufeff" + mark("a", True).model_dump_json(), encoding="utf-8")
     marks.add_marks(tmp_path, [mark("b", False)])
-    with file.open("a") as opened:
-        opened.write(mark("c", True).model_dump_json()[:-9])  # as a kill leaves it
     assert marks.read_marks(file) == [mark("a", True), mark("b", False)]
+    with file.open("ab") as opened:
+        opened.write(whole[:cut])
+    assert marks.read_marks(file) == [mark("a", True), mark("b", False)]
+    marks.add_marks(tmp_path, [mark("c", True)])
+    assert marks.read_marks(file) == [mark("a", True), mark("b", False), mark("c", True)]
 
 
 def test_marks_from_a_file_that_is_not_there_are_an_error(run, tmp_path, capsys):

@@ -5,7 +5,7 @@ from random import Random
 import pytest
 from texts import random_texts
 
-from prompt2model.jaccard import NGRAMS, Likeness, likenesses, numbers, similarity
+from prompt2model.jaccard import NGRAMS, Likeness, likenesses, ngram_hashes, similarity
 from prompt2model.wording import words
 
 
@@ -27,7 +27,7 @@ def test_it_is_that_of_sets_of_ngrams(seed):
     for text in [*rng.sample(texts, 30), "", "not one of them", "the film was bad, very bad"]:
         expected = [by_sets(text, other) for other in texts]
         assert index.to(text).tolist() == expected
-        assert likenesses(numbers(text), [numbers(other) for other in texts]).tolist() == expected
+        assert likenesses(ngram_hashes(text), [ngram_hashes(other) for other in texts]).tolist() == expected
         assert [similarity(text, other) for other in texts[:10]] == expected[:10]
 
 
@@ -36,8 +36,8 @@ def test_it_is_symmetric_and_one_for_the_same_ngrams():
     for _ in range(200):
         one, other = rng.sample(texts, 2)
         assert similarity(one, other) == similarity(other, one)
-        assert (similarity(one, other) == 1) == (numbers(one).tolist() == numbers(other).tolist())
+        assert (similarity(one, other) == 1) == (ngram_hashes(one).tolist() == ngram_hashes(other).tolist())
 
 
 def test_nothing_is_like_nothing():
-    assert Likeness([]).to("a text").tolist() == likenesses(numbers("a text"), []).tolist() == []
+    assert Likeness([]).to("a text").tolist() == likenesses(ngram_hashes("a text"), []).tolist() == []

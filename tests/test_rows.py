@@ -612,7 +612,14 @@ def test_what_a_teacher_wrote_is_no_persons_when_it_is_given_back(tmp_path: Path
         json.dumps(edited),
         json.dumps({"input": "so so", "output": "negative", "source": "me"}),
     ]
+    lines.append(json.dumps({"input": "hm", "output": "negative", "source": {"kind": "teacher", "name": "m"}}))
     source = write(tmp_path, "rows.jsonl", "\n".join(lines))
     found = read_rows(source, MOOD, RetrieveConfig(input_column="input", output_column="output"))
-    assert [(one.input, one.is_real) for one in found.examples] == [("fine", False), ("dull", False), ("so so", True)]
+    assert [(one.input, one.is_real) for one in found.examples] == [
+        ("fine", False),
+        ("dull", False),
+        ("so so", True),
+        ("hm", False),
+    ]
     assert found.examples[0].source == own.source
+    assert any(note.startswith("3 rows say that a teacher wrote them") for note in found.notes)

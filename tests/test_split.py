@@ -254,7 +254,19 @@ def test_a_test_file_is_read_by_the_columns_that_are_named_for_rows(tmp_path):
     named.write_text('{"input": "a b c", "output": "d"}\n')
     found = split(TITLES, Found(base="b"), made, config, reading=reading)
     assert [(one.input, one.output) for one in found.test] == [("a b c", "d")]
-    assert "test.jsonl has no column 'article'. Read were input as input and output as output." in found.notes
+    lacks = [f"test.jsonl has no column {name!r}." for name in ("article", "headline")]
+    assert {*lacks, "Read were input as input and output as output."} <= set(found.notes)
+
+
+def test_what_a_person_has_rejected_is_not_learned_from_when_it_is_given_back():
+    mark = Mark(input="one", output="bug", accepted=False)
+    found = Found(base="b", examples=(row("one"), row("one", kind="data"), row("two")))
+    left = split(MAILS, found, Made(), marks=[mark])
+    assert [(one.input, one.is_real) for side in sides(left) for one in side] == [("one", True), ("two", False)]
+    with pytest.raises(DataError, match="to learn from: 1 × rejected by a person"):
+        split(MAILS, Found(base="b", examples=(row("one"),)), Made(), marks=[mark])
+    with pytest.raises(DataError, match="none was given and none was written"):
+        split(MAILS, Found(base="b"), Made())
 
 
 def test_what_a_person_has_rejected_is_on_no_side():

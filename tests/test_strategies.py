@@ -574,8 +574,10 @@ def test_a_row_with_several_rationales_comes_again_once(tmp_path):
     rows = [
         Example(input="one", output="bug", rationale=text, source=Source(kind="teacher", name="t")) for text in "ab"
     ]
-    splits = Splits(train=tuple(rows), validation=(rows[0].model_copy(update={"input": "two"}),))
-    store.once(tmp_path, "split", Splits, lambda: splits, depends_on=1)
+    back = Example(input="given back", output="bug", source=Source(kind="teacher", name="t"))
+    splits = Splits(train=(*rows, back), validation=(rows[0].model_copy(update={"input": "two"}),))
+    for stage, record in (("split", splits), ("retrieve", Found(base="b", examples=(back,)))):
+        store.once(tmp_path, stage, type(record), lambda record=record: record, depends_on=1)
     assert hard_cases.at_hand(hard_cases.Options(run=str(tmp_path))) == 2
     assert hard_cases.at_hand(hard_cases.Options(run=str(tmp_path), keep=False)) == 0
 
@@ -597,7 +599,8 @@ def finished(tiny_decoder, tmp_path) -> str:
     splits = Splits(train=(*MAILS.examples, *written[:3], given), validation=tuple(written[3:]))
     config = TrainConfig(epochs=1, precision="float32")
     student = train(MAILS, splits, str(tiny_decoder), config, folder=tmp_path / "student")
-    for stage, record in (("parse", MAILS), ("split", splits), ("train", student)):
+    found = Found(base="b", examples=(given,))
+    for stage, record in (("parse", MAILS), ("retrieve", found), ("split", splits), ("train", student)):
         store.once(tmp_path, stage, type(record), lambda record=record: record, depends_on=1)
     return str(tmp_path)
 

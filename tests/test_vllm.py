@@ -88,6 +88,22 @@ def test_what_it_writes_keeps_to_schema_seed_stop_and_length(teacher):
     assert stopped.finish == "stop"
 
 
+def test_a_lines_end_before_the_first_word_ends_nothing(teacher, local):
+    begun = [
+        Request(
+            messages=(Message(role="user", content=text), Message(role="assistant", content="Here it is:")),
+            continues=True,
+            stop=("\n",),
+            temperature=0.0,
+            max_tokens=16,
+        )
+        for text in ("Write a poem about rain.", "List three colours.", "Write a story of a fox.", "Give me a recipe.")
+    ]
+    theirs, ours = replies(teacher, begun), replies(local, begun)
+    assert [reply.text for reply in theirs] == [reply.text for reply in ours]
+    assert any(reply.text.startswith("\n") and reply.text.strip() for reply in theirs)
+
+
 def test_a_prompt_that_is_too_long_is_cut_and_every_request_is_answered(teacher):
     found: list[Reply] = replies(teacher, [asked("far " * 2000), judged("far " * 2000), asked(TEXTS[0])])
     assert all(reply.text for reply in found)

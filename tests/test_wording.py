@@ -2,7 +2,7 @@
 
 import pytest
 
-from prompt2model.wording import normalise, pieces_of_a_word, words
+from prompt2model.wording import characters_a_word, normalise, words
 
 
 @pytest.mark.parametrize(
@@ -40,4 +40,4 @@ def test_normalising_forgets_case_punctuation_and_spacing(text, expected):
 )
 def test_where_no_spaces_are_written_a_character_is_a_word(text, expected, pieces):
     assert words(text) == expected
-    assert pieces_of_a_word(expected) == pieces
+    assert characters_a_word(expected) == pieces

@@ -106,7 +106,7 @@ def _run(
     from prompt2model import pipeline
 
     screen, folder = Screen(quiet=quiet), out or pipeline.default_folder(text)
-    pipeline.check_stage(until)
+    pipeline.stages_until(until)  # or an error
     if until != "export" and rounds > 1:
         raise ConfigError("Rounds are made whole.", hint="Leave --until out, or --rounds.")
     if dry_run:
@@ -187,14 +187,12 @@ def _tell_plan(
 
 def _plan(text: str, config: Config, folder: Path, until: str, *, asks_hub: bool = True) -> "Plan":
     """Of the stages up to the last one that is wanted."""
-    from prompt2model.pipeline import STAGES
+    from prompt2model.pipeline import stages_until
     from prompt2model.planning import plan  # loads torch
 
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file, not a folder.", hint="Choose another with --out.")
-    whole = plan(text, config, folder, asks_hub=asks_hub)
-    wanted = STAGES[: STAGES.index(until) + 1]
-    return whole.model_copy(update={"steps": tuple(step for step in whole.steps if step.stage in wanted)})
+    return plan(text, config, folder, wanted=stages_until(until), asks_hub=asks_hub)
 
 
 def _plan_summary(plan: "Plan") -> dict[str, Any]:

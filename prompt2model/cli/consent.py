@@ -1,7 +1,6 @@
 """Nothing that costs money starts before its price is on the screen, and somebody has agreed."""
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 
 from prompt2model.cli.screen import Screen
 from prompt2model.config import Config
@@ -20,11 +19,20 @@ def accept_cost(config: Config, steps: Callable[[], Iterable[Step]], screen: Scr
     check_teacher(config.teacher, config.teacher_options)
     name, reason = choose_teacher(config.teacher)
     screen.say(f"Teacher: {name} ({reason}); {price_line(name)}.", "dim")
-    known = price(name)
-    if known is not None and not (known.input or known.output):
+    if price(name) is not None and not is_dear(name):
         return []
-    _check_named(name)
-    planned = _planned(name, steps, screen)
+    full = _full_name(name)
+    planned = _planned(full if is_dear(full) else name, steps, screen)
+    if full != name and is_dear(full):
+        if not any(step.most_requests for step in planned):
+            return planned
+        screen.say(f"Its only model is {full}; {price_line(full)}.", "dim")
+        if not (yes or config.budget_usd):
+            raise ConfigError(
+                f"{full} costs money, and what the run may cost is not known while the model is not named.",
+                hint=f"--teacher {full} names it; --budget 5 lets it cost 5 US dollars at most, --yes accepts it.",
+            )
+        return planned
     cost = _cost(planned)
     if not cost:
         return []
@@ -42,18 +50,20 @@ def accept_cost(config: Config, steps: Callable[[], Iterable[Step]], screen: Scr
     return planned
 
 
-def _check_named(name: str) -> None:
-    """Raises ConfigError where a server's only model costs money, a proxy's at home for instance: it is to be named, so
-    that its price is known before."""
+def is_dear(name: str) -> bool:
+    """Whether the teacher is known to cost money."""
+    known = price(name)
+    return known is not None and bool(known.input or known.output)
+
+
+def _full_name(name: str) -> str:
+    """The name with the server's only model, where it is an address without one; as it is where nobody answers."""
     if not name.startswith(("http:", "https:")) or "#" in name:
-        return
-    with suppress(TeacherError):  # a finished run needs no server; one that needs it says so
-        full = open_teacher(name).name
-        known = price(full)
-        if known is not None and (known.input or known.output):
-            raise ConfigError(
-                f"{name} is {full}, which costs money ({price_line(full)}).", hint=f"Name it: --teacher {full}"
-            )
+        return name
+    try:
+        return open_teacher(name).name
+    except TeacherError:  # a finished run needs no server; one that needs it says so
+        return name
 
 
 def _planned(name: str, steps: Callable[[], Iterable[Step]], screen: Screen) -> list[Step]:

@@ -59,7 +59,7 @@ def mark(
     screen, opened = Screen(quiet=quiet), Run(run)
     rows = opened.made.examples
     if file:
-        if not file.is_file():
+        if not file.exists():
             raise DataError(f"There is no file {file}.", hint="Check the path.")
         given = marks.read_marks(file)
         marks.add_marks(run, given)

@@ -16,7 +16,7 @@ from prompt2model.description import read_description
 from prompt2model.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
-    from prompt2model.plans import Step
+    from prompt2model.plans import Plan, Step
     from prompt2model.records import Student
     from prompt2model.run import Run
 
@@ -169,7 +169,7 @@ def _train_on_data(description: str, config: Config, out: Path | None, screen: S
 
     text = read_description(description, max_characters=config.parse.max_characters)
     folder = out or pipeline.default_folder(text)
-    planned = accept_cost(config, lambda: _until_trained(text, config, folder), screen, yes=yes)
+    planned = accept_cost(config, lambda: _until_trained(text, config, folder).steps, screen, yes=yes)
     with accounting(folder, planned, screen), resumable(screen, str(folder)):
         run = pipeline.build(text, out=folder, config=config, until="train", listener=teller(screen))
     return run.trained
@@ -190,11 +190,11 @@ def _check_can_train(run: str, base: str | None, out: Path | None) -> None:
         )
 
 
-def _until_trained(text: str, config: Config, folder: Path) -> "list[Step]":
+def _until_trained(text: str, config: Config, folder: Path) -> "Plan":
+    from prompt2model.pipeline import stages_until
     from prompt2model.planning import plan  # loads torch
 
-    steps = plan(text, config, folder, asks_hub=False).steps
-    return [step for step in steps if step.stage not in ("evaluate", "export")]
+    return plan(text, config, folder, wanted=stages_until("train"), asks_hub=False)
 
 
 def _again(stage: Literal["train", "evaluate"], run: "Run", config: Config) -> "Step":

@@ -182,8 +182,7 @@ def _plan(text: str, config: Config, stages: Sequence[str]) -> "Plan":
     """Of these stages alone."""
     from prompt2model.planning import plan  # loads torch
 
-    planned = plan(text, config, NO_RUN, asks_hub=False)
-    return planned.model_copy(update={"steps": tuple(step for step in planned.steps if step.stage in stages)})
+    return plan(text, config, NO_RUN, wanted=stages, asks_hub=False)
 
 
 def _print_ranking(ranked: "Sequence[Ranked]", found: "Found", screen: Screen, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from prompt2model.filters import Sieve
 from prompt2model.minhash import MinHashes
 from prompt2model.ngrams import NGrams
 from prompt2model.records import Dropped, Example
-from prompt2model.wording import pieces_of_a_word, words
+from prompt2model.wording import characters_a_word, words
 
 NEEDS = ()
 KINDS = ("classification", "generation")
@@ -19,6 +19,9 @@ LOOKS_AT = ("test",)
 SHARED_WORDS = 13
 """As GPT-3's evaluation was cleaned: Brown et al., 2020, https://arxiv.org/abs/2005.14165, appendix C. Where no
 spaces are written, as many characters as so many words have."""
+
+APART = "␟"
+"""Between input and output, so that no words reach from one into the other."""
 
 
 class Options(BaseModel):
@@ -46,7 +49,7 @@ def sift(candidates: Sequence[Example], sieve: Sieve) -> list[Example | Dropped]
 @dataclass(frozen=True)
 class _MeasuredOn:
     grams: NGrams
-    """Of inputs and outputs."""
+    """Of each row's input and output."""
     inputs: MinHashes
 
 
@@ -59,13 +62,13 @@ def _measured_on(sieve: Sieve) -> _MeasuredOn:
     inputs = MinHashes(sieve.config.near_twin)
     for row in rows:
         inputs.add(row.input)
-    return _MeasuredOn(NGrams(text for row in rows for text in (row.input, row.output)), inputs)
+    return _MeasuredOn(NGrams(f"{row.input} {APART} {row.output}" for row in rows), inputs)
 
 
 def _judged(row: Example, measured_on: _MeasuredOn, common: int | None) -> Example | Dropped:
     for text in (row.input, row.output):
         tokens = words(text)
-        shared = measured_on.grams.shared(tokens, SHARED_WORDS * pieces_of_a_word(tokens), most_texts=common)
+        shared = measured_on.grams.shared(tokens, SHARED_WORDS * characters_a_word(tokens), most_texts=common)
         if shared is not None:
             return Dropped(reason="shares 13 words with a test row", text=f"{text} ⊇ {shared}")
     twin = measured_on.inputs.find(row.input)

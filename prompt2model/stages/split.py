@@ -38,20 +38,20 @@ def split(
     rejected, by the `marks`, is on no side. Raises DataError when no row is left to learn from, and what `read_test`
     raises.
     """
-    written_by_people = made.explained or (*task.examples, *found.examples)
+    everything = [*(made.explained or (*task.examples, *found.examples)), *made.examples]
     rejected = {(mark.input, mark.output) for mark in marks if not mark.accepted}
-    written = [row for row in made.examples if (row.input, row.output) not in rejected]
-    rows, dropped = _consistent([*written_by_people, *written], task)
-    dropped["rejected by a person"] = len(made.examples) - len(written)
+    left = [row for row in everything if row.is_real or (row.input, row.output) not in rejected]
+    rows, dropped = _consistent(left, task)
+    dropped["rejected by a person"] = len(everything) - len(left)
     given = read_test(config.test_data, task, reading) if config.test_data else None
     if given:
         dropped += Counter({f"test row: {reason}": count for reason, count in given.dropped.items()})
         rows, dropped["twin of a test row"] = _without_twins_of(given.examples, rows, config.near_twin)
     if not rows:
-        counts = ", ".join(f"{count} × {reason}" for reason, count in dropped.items())
+        counts = ", ".join(f"{count} × {reason}" for reason, count in dropped.items() if count)
         raise DataError(
             f"There is no row to learn from: {counts or 'none was given and none was written'}.",
-            hint="Give rows with --data, or let the teacher write some: --set generate.count=400",
+            hint="Give rows with --data, or let the teacher write some, more than are rejected: --count 400",
         )
     thoughts = defaultdict[tuple[str, str], list[Example]](list)
     for row in rows:

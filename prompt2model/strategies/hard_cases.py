@@ -26,7 +26,7 @@ from prompt2model.drafts import sizes, write_lists
 from prompt2model.errors import ConfigError
 from prompt2model.jaccard import similarity
 from prompt2model.prompts import messages
-from prompt2model.records import Dropped, Example, Splits
+from prompt2model.records import Dropped, Example, Found, Splits
 from prompt2model.strategies import NoOptions, Round
 from prompt2model.trained import Trained
 
@@ -106,8 +106,8 @@ def _begin(round: Round) -> _Work:
             "The strategy hard_cases needs a run whose student it can ask.",
             hint="--set generate.options.hard_cases.run=FOLDER",
         )
-    splits = _splits(round.options)
-    shown = _once_each(row for row in splits.train if row.source.kind != "data")
+    splits, given = _splits(round.options), _given(round.options)
+    shown = [row for row in _once_each(splits.train) if (row.input, row.output) not in given]
     if round.is_rehearsal:
         return _Work([], [Case(row, row.output, HARD) for row in shown])
     answers = Trained(Path(round.options.run).expanduser()).answers([row.input for row in shown])
@@ -123,10 +123,16 @@ def _splits(options: Options) -> Splits:
     return store.read(Path(options.run).expanduser(), "split", Splits)
 
 
+def _given(options: Options) -> set[tuple[str, str]]:
+    """The rows that the earlier run was given with --data, whoever wrote them: they are given again."""
+    rows = store.read(Path(options.run).expanduser(), "retrieve", Found).examples
+    return {(row.input, row.output) for row in rows}
+
+
 def _again(splits: Splits, options: Options) -> list[Example]:
     """What the teacher wrote for the earlier run, measured and validated rows too: all of it was paid for."""
-    rows = (*splits.train, *splits.validation, *splits.test)
-    return _once_each(row for row in rows if not row.is_real) if options.keep else []
+    rows, given = _once_each((*splits.train, *splits.validation, *splits.test)), _given(options)
+    return [row for row in rows if not row.is_real and (row.input, row.output) not in given] if options.keep else []
 
 
 def _once_each(rows: Iterable[Example]) -> list[Example]:

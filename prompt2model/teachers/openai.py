@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -89,17 +90,7 @@ class Chat:
         Raises TeacherError when the server refuses all, or is out for too long.
         """
         if self._options.batch:
-            batches = Batches(
-                self.name,
-                *self._at,
-                self._body,
-                self._misfit,
-                self._most_answers,
-                self._leave_out,
-                reasoning=bool(self._effort),
-                identity=self.identity,
-            )
-            yield from batches.answer(map(self._checked, requests))
+            yield from self._batches.answer(map(self._checked, requests))
             return
         arrived: SimpleQueue[list[Answered] | None] = SimpleQueue()
         window = Window(room_for_connections(self._options.concurrency), self._width)
@@ -111,6 +102,19 @@ class Chat:
                 loop.call_soon_threadsafe(window.leave, len(groups))
             self._width = window.size or FIRST
             work.result()
+
+    @cached_property
+    def _batches(self) -> Batches:
+        return Batches(
+            self.name,
+            *self._at,
+            self._body,
+            self._misfit,
+            self._most_answers,
+            self._leave_out,
+            reasoning=bool(self._effort),
+            identity=self.identity,
+        )
 
     def _body(self, request: Request, answers: int = 1) -> dict[str, Any]:
         return chat.body(request, self._model, effort=self._effort, refused=self._refused, answers=answers)

@@ -124,6 +124,7 @@ def _sampling(request: Request, most: int, stop: Sequence[str]) -> Any:
         top_p=request.top_p,
         seed=request.seed,
         stop=list(stop) or None,
+        min_tokens=1 if stop and not schema else 0,  # a line's end that comes first ends nothing: see `decoding.until`
         structured_outputs=schema,
     )
 
