@@ -5,6 +5,7 @@ codec, so that the model reads what it reads as `transformers:`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Any
 
@@ -19,6 +20,8 @@ from prompt2model.errors import MissingExtra, TeacherError, WeightsError
 from prompt2model.student import choices_of, chosen, fingerprint, load_codec, prompt_of
 
 DECIDING = ("max_length",)
+MOST_BLANKS = 8
+"""How often a text is begun again that ended before its first word."""
 
 
 class Options(Settings):
@@ -78,16 +81,20 @@ class InProcess:
     def _write(self, requests: Sequence[Request]) -> list[Reply]:
         if any(request.beams > 1 for request in requests):
             raise TeacherError(f"{self.name} has one beam only.", hint="transformers:… has several.")
-        prompts = [prompt_of(request, self._codec, request.max_tokens, self._context) for request in requests]
-        stops = [request.stop or self._codec.stops(request.messages) for request in requests]
-        outputs = self._asked(
-            prompts,
-            [
-                _sampling(request, min(request.max_tokens, self._context - len(prompt)), stop)
-                for request, prompt, stop in zip(requests, prompts, stops, strict=True)
-            ],
-        )
-        return [_reply(output, stop) for output, stop in zip(outputs, stops, strict=True)]
+        texts = left = [self._text(request) for request in requests]
+        for _ in range(1 + MOST_BLANKS):
+            outputs = self._asked([(*text.prompt, *text.begun) for text in left], list(map(_sampling, left)))
+            for text, output in zip(left, outputs, strict=True):
+                text.output = output
+            left = [text for text in left if text.goes_on()]
+            if not left:
+                break
+        return [text.reply(self._codec) for text in texts]
+
+    def _text(self, request: Request) -> "_Text":
+        prompt = prompt_of(request, self._codec, request.max_tokens, self._context)
+        most = min(request.max_tokens, self._context - len(prompt))
+        return _Text(request, prompt, most, request.stop or self._codec.stops(request.messages))
 
     def _choose(self, requests: Sequence[Request]) -> list[Reply]:
         """The likelihoods of all choices, each read behind its prompt."""
@@ -113,29 +120,52 @@ class InProcess:
         return found
 
 
-def _sampling(request: Request, most: int, stop: Sequence[str]) -> Any:
+@dataclass
+class _Text:
+    """A text on its way."""
+
+    request: Request
+    prompt: Sequence[int]
+    most: int
+    """Tokens that it may have."""
+    stop: Sequence[str]
+    begun: tuple[int, ...] = ()
+    """The blanks before its first word that vLLM took for its end."""
+    output: Any = None
+
+    def goes_on(self) -> bool:
+        """Whether it has ended before its first word, and may still have one; see `decoding.until`."""
+        written = self.output.outputs[0]
+        if written.text.strip() or not isinstance(written.stop_reason, str):
+            return False
+        self.begun += tuple(written.token_ids)
+        return len(self.begun) < self.most
+
+    def reply(self, codec: Codec) -> Reply:
+        written = self.output.outputs[0]
+        asked = len(self.output.prompt_token_ids or ()) - len(self.prompt)
+        begun = self.begun[:asked]
+        return Reply(
+            text=until(codec.text(begun) + written.text, self.stop),
+            finish="length" if written.finish_reason == "length" else "stop",
+            tokens_in=len(self.prompt),
+            tokens_out=len(begun) + len(written.token_ids),
+        )
+
+
+def _sampling(text: _Text) -> Any:
     from vllm import SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
 
+    request = text.request
     schema = StructuredOutputsParams(json=request.json_schema) if request.json_schema else None
     return SamplingParams(
-        max_tokens=most,
+        max_tokens=text.most - len(text.begun),
         temperature=request.temperature,
         top_p=request.top_p,
         seed=request.seed,
-        stop=list(stop) or None,
-        min_tokens=1 if stop and not schema else 0,  # a line's end that comes first ends nothing: see `decoding.until`
+        stop=list(text.stop) or None,
         structured_outputs=schema,
-    )
-
-
-def _reply(output: Any, stop: Sequence[str]) -> Reply:
-    written = output.outputs[0]
-    return Reply(
-        text=until(written.text, stop),
-        finish="length" if written.finish_reason == "length" else "stop",
-        tokens_in=len(output.prompt_token_ids or ()),
-        tokens_out=len(written.token_ids),
     )
 
 
