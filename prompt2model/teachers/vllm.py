@@ -17,7 +17,7 @@ from prompt2model.config import Settings
 from prompt2model.conversation import Reply, Request
 from prompt2model.decoding import until
 from prompt2model.errors import MissingExtra, TeacherError, WeightsError
-from prompt2model.student import choices_of, chosen, fingerprint, load_codec, prompt_of
+from prompt2model.student import WRITING, choices_of, chosen, fingerprint, load_codec, prompt_of
 
 DECIDING = ("max_length",)
 MOST_BLANKS = 8
@@ -55,7 +55,7 @@ def connect(model: str, **options: Any) -> "InProcess":
     except (OSError, ValueError, RuntimeError) as error:
         raise WeightsError(f"vLLM cannot load {model}: {error}", hint="Is the GPU large enough, and free?") from error
     length = f" max_length={own.max_length}" if own.max_length else ""
-    return InProcess(engine, codec, model, f"vllm:{model}@{fingerprint(folder)}{length}", own.batch_rows)
+    return InProcess(engine, codec, model, f"vllm:{model}@{fingerprint(folder)}/{WRITING}{length}", own.batch_rows)
 
 
 class InProcess:
