@@ -8,6 +8,7 @@ compared n-gram by n-gram, so none is wrong; MISSED bounds the chance that one i
 
 from array import array
 from functools import lru_cache
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,7 @@ from prompt2model.wording import normalise
 NUMBERS = 128
 """In a signature."""
 MISSED = 1e-6
-"""Most of the chance that two texts just alike enough share no band."""
-DOUBT = 0.25
-"""By so much an estimate may be too low: six standard deviations of 128 numbers."""
+"""Most of the chance that two texts just alike enough share no band, and that their signatures seem too far apart."""
 MOST_KEPT = 512
 """N-grams of a text that are kept; those of longer texts are made anew where they are compared."""
 
@@ -39,6 +38,7 @@ class MinHashes:
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold
         self._bands, self._rows = bands(threshold)
+        self._least = least_equal(threshold)
         self._texts: list[str] = []
         self._grams: list[Hashes | None] = []
         self._first: dict[str, int] = {}
@@ -81,8 +81,8 @@ class MinHashes:
         if not found:
             return []
         others = np.frombuffer(self._signatures, dtype=np.uint32).reshape(-1, NUMBERS)[found]
-        estimates = (others == signed).mean(axis=1)  # (found,)
-        return [place for place, estimate in zip(found, estimates, strict=True) if estimate >= self.threshold - DOUBT]
+        equal = (others == signed).sum(axis=1)  # (found,)
+        return [place for place, count in zip(found, equal, strict=True) if count >= self._least]
 
     def _keys(self, signed: NDArray[np.uint32]) -> list[int]:
         """One number for each band and what is in it."""
@@ -93,6 +93,16 @@ class MinHashes:
             mixed ^= mixed >> HALF
         keys: list[int] = mixed.tolist()
         return keys
+
+
+def least_equal(threshold: float) -> int:
+    """How many equal numbers two texts just alike enough have at least: of NUMBERS, by the binomial law."""
+    missed = 0.0
+    for equal in range(NUMBERS + 1):
+        missed += comb(NUMBERS, equal) * threshold**equal * (1 - threshold) ** (NUMBERS - equal)
+        if missed > MISSED:
+            return equal
+    return NUMBERS
 
 
 def bands(threshold: float) -> tuple[int, int]:

@@ -4,9 +4,10 @@ from random import Random
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from prompt2model.jaccard import similarity
-from prompt2model.minhash import MISSED, MOST_KEPT, NUMBERS, MinHashes, bands, signature
+from prompt2model.minhash import MISSED, MOST_KEPT, NUMBERS, MinHashes, bands, least_equal, signature
 from prompt2model.twins import Twins
 
 
@@ -53,6 +54,12 @@ def test_of_texts_that_are_kept_without_their_ngrams_twins_are_found_too():
     index.add(long)
     assert index.find(f"{long} w1") == long
     assert index.find(long.replace("7", "8")) is None
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.8, 0.99, 1.0])
+def test_signatures_of_texts_that_are_alike_seldom_seem_far_apart(threshold):
+    least = least_equal(threshold)
+    assert binom.cdf(least - 1, NUMBERS, threshold) <= MISSED < binom.cdf(least, NUMBERS, threshold)
 
 
 @pytest.mark.parametrize("threshold", [0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 1.0])
