@@ -72,7 +72,7 @@ def notes_of(record: Record) -> tuple[str, ...]:
         case TaskSpec() | Found() | Splits() | Student():
             return record.notes
         case Made():
-            return (record.statement,) if record.statement.startswith("Stopped") else ()
+            return (record.statement,) if record.statement.startswith(("Stopped", "Complete,")) else ()
     return ()
 
 

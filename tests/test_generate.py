@@ -13,6 +13,7 @@ from prompt2model.errors import ConfigError, DataError, TeacherError
 from prompt2model.ledger import prompt_text
 from prompt2model.recipe import plan
 from prompt2model.records import Example, Found, Source, TaskSpec
+from prompt2model.show import notes_of
 from prompt2model.stages.generate import MOST_REJECTED, generate, round_sizes
 from prompt2model.teachers.scripted import Scripted
 
@@ -205,7 +206,8 @@ def test_a_label_that_cannot_be_had_ends_the_writing_with_a_statement():
     assert "'teacher disagrees'" in made.statement
     made = generate(REVIEWS, NOTHING, GenerateConfig(count=40, round_size=20), teacher=Scripted(one_sided))
     assert {row.output for row in made.examples} == {"positive"}
-    assert made.statement.endswith("but of some labels too few: 0 of 'negative'.")
+    assert made.statement.startswith("Complete, but of some labels too few: 0 of 'negative'; ")
+    assert notes_of(made) == (made.statement,)
 
 
 def test_labels_take_more_than_their_share_only_when_the_others_cannot_be_had():

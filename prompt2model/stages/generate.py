@@ -255,7 +255,8 @@ def _statement(harvest: _Harvest) -> str:
         return "Nothing was to be written."
     what = f"{kept} rows kept of {harvest.asked} written"
     if kept >= count:
-        return f"Complete: {what}{_lacking(harvest)}."
+        lacking = _lacking(harvest)
+        return f"Complete{lacking}; {what}." if lacking else f"Complete: {what}."
     why = (
         f"the last {DRY_ROUNDS} rounds kept less than {DRY_SHARE:.0%} each"
         if harvest.is_dry
