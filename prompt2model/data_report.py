@@ -77,10 +77,10 @@ def _rows(made: Made) -> list[Example]:
 
 
 def html(
-    task: TaskSpec, made: Made, spent: Spent | None = None, *, found: DataFigures | None = None, seed: int = 0
+    task: TaskSpec, made: Made, spent: Spent | None = None, *, known: DataFigures | None = None, seed: int = 0
 ) -> str:
-    """The page: self-contained, without scripts, all data escaped. `found` are its figures, where they are at hand."""
-    found = found or figures(task, made, spent, seed=seed)
+    """The page: self-contained, without scripts, all data escaped. `known` are its figures, where they are at hand."""
+    found = known or figures(task, made, spent, seed=seed)
     lengths = [("inputs", found.input_words), ("outputs", () if task.labels else found.output_words)]
     return render(
         "report/data.html.j2",
@@ -97,11 +97,11 @@ def html(
 
 
 def write_page(
-    folder: Path, task: TaskSpec, made: Made, spent: Spent | None = None, found: DataFigures | None = None
+    folder: Path, task: TaskSpec, made: Made, spent: Spent | None = None, known: DataFigures | None = None
 ) -> Path:
     """The page as `data.html` in the folder."""
     page = folder / "data.html"
-    page.write_text(html(task, made, spent, found=found), encoding="utf-8")
+    page.write_text(html(task, made, spent, known=known), encoding="utf-8")
     return page
 
 

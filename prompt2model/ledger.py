@@ -264,8 +264,8 @@ def prompt_text(request: Request) -> str:
     return "\n".join([*(message.content for message in request.messages), schema])
 
 
-def size(text: str) -> int:
-    """In bytes."""
+def utf8_bytes(text: str) -> int:
+    """How many bytes the text has."""
     return len(text.encode("utf-8", "replace"))
 
 
@@ -274,9 +274,9 @@ def most_tokens_in(request: Request) -> int:
 
     An answer that does not fit its schema is read once more, when the teacher is told what is wrong with it.
     """
-    choices = sum(size(choice) + 16 for choice in request.choices)
+    choices = sum(utf8_bytes(choice) + 16 for choice in request.choices)
     repair = request.max_tokens + REPAIR_TOKENS if request.json_schema else 0
-    return size(prompt_text(request)) + 16 * len(request.messages) + 64 + choices + repair
+    return utf8_bytes(prompt_text(request)) + 16 * len(request.messages) + 64 + choices + repair
 
 
 def most_tokens_out(request: Request, *, reasoning: bool) -> int:
@@ -302,7 +302,7 @@ def with_attempts(reply: Reply, before: Spent) -> Reply:
 
 
 def _guess_tokens(text: str) -> int:
-    return -(-size(text) // 3)
+    return -(-utf8_bytes(text) // 3)
 
 
 def _listed() -> dict[str, Price]:

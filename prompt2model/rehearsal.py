@@ -14,7 +14,7 @@ from prompt2model.config import GenerateConfig, TrainConfig
 from prompt2model.conversation import Reply, Request
 from prompt2model.course import Course
 from prompt2model.filters import Sieve
-from prompt2model.ledger import BATCH, FREE, LOCAL, estimate, price, prompt_text, size
+from prompt2model.ledger import BATCH, FREE, LOCAL, estimate, price, prompt_text, utf8_bytes
 from prompt2model.methods import open_method, trainings
 from prompt2model.rationales import add_rationales
 from prompt2model.recipe import Share
@@ -125,7 +125,7 @@ def work(
     An answer is a text of the usual length, or several where more than `limit` tokens are allowed.
     """
     read = [group[0][1] for group in together(asked, lambda: _most_answers(name))]
-    tokens_in = usual * sum(size(prompt_text(request)) for request in read) / BYTES_PER_TOKEN
+    tokens_in = usual * sum(utf8_bytes(prompt_text(request)) for request in read) / BYTES_PER_TOKEN
     known = price(name) or FREE
     thought = THOUGHT_TOKENS * known.reasoning
     texts = [min(text_tokens * texts_in(one, limit), one.max_tokens) + thought for one in asked if not one.choices]
@@ -197,7 +197,7 @@ def rehearse_training(
 
 def mean_tokens(texts: Sequence[str]) -> int:
     """The texts' mean length, in tokens as they are guessed before there is a tokenizer."""
-    return ceil(sum(map(size, texts)) / len(texts) / BYTES_PER_TOKEN) if texts else TEXT_TOKENS
+    return ceil(sum(map(utf8_bytes, texts)) / len(texts) / BYTES_PER_TOKEN) if texts else TEXT_TOKENS
 
 
 def _candidates(

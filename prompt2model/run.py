@@ -88,9 +88,9 @@ class Run:
             self.report, found=self.found, made=self.made, splits=self.splits, student=self.trained, run=self.folder
         )
 
-    def write_data_page(self, found: data_report.DataFigures | None = None) -> Path:
-        """`data.html` in the run's folder: what the teacher wrote. `found` are its figures, where they are at hand."""
-        return data_report.write_page(self.folder, self.task, self.made, self.spent_on_rows, found)
+    def write_data_page(self, known: data_report.DataFigures | None = None) -> Path:
+        """`data.html` in the run's folder: what the teacher wrote. `known` are its figures, where they are at hand."""
+        return data_report.write_page(self.folder, self.task, self.made, self.spent_on_rows, known)
 
     def write_page(self) -> Path:
         """`report.html` in the run's folder."""

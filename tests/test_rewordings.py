@@ -4,27 +4,16 @@ from random import Random
 
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
+from texts import random_texts
 
 from prompt2model.rewordings import Rewordings, rouge_l
 
 WORDS = ["the", "the", "film", "was", "good", "bad", "very", "long", "cat", "sat", "mat"]
 
 
-def random_texts(seed: int, count: int, words: list[str] = WORDS) -> list[str]:
-    """Texts of which many are edits of earlier ones; some are empty."""
-    rng, texts = Random(seed), []
-    for _ in range(count):
-        found = rng.choice(texts).split() if texts and rng.random() < 0.5 else rng.choices(words, k=rng.randint(0, 14))
-        for _ in range(rng.randint(0, 3)):
-            place = rng.randrange(len(found) + 1)
-            found = [*found[:place], rng.choice(words), *found[place + rng.randint(0, 1) :]]
-        texts.append(" ".join(found))
-    return texts
-
-
 def test_rouge_l_is_that_of_rouge_score():
     scorer, rng = RougeScorer(["rougeL"]), Random(0)
-    texts = random_texts(1, 80)
+    texts = random_texts(1, 80, WORDS)
     for _ in range(500):
         one, other = rng.choice(texts), rng.choice(texts)
         assert rouge_l(one, other) == pytest.approx(scorer.score(one, other)["rougeL"].fmeasure)

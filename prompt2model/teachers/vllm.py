@@ -86,7 +86,7 @@ class InProcess:
             outputs = self._asked([(*text.prompt, *text.begun) for text in left], list(map(_sampling, left)))
             for text, output in zip(left, outputs, strict=True):
                 text.output = output
-            left = [text for text in left if text.goes_on()]
+            left = [text for text in left if text.begin_again()]
             if not left:
                 break
         return [text.reply(self._codec) for text in texts]
@@ -133,8 +133,9 @@ class _Text:
     """The blanks before its first word that vLLM took for its end."""
     output: Any = None
 
-    def goes_on(self) -> bool:
-        """Whether it has ended before its first word, and may still have one; see `decoding.until`."""
+    def begin_again(self) -> bool:
+        """Keep the blanks of a text that has ended before its first word (see `decoding.until`); whether it is one, and
+        may still have a word."""
         written = self.output.outputs[0]
         if written.text.strip() or not isinstance(written.stop_reason, str):
             return False
