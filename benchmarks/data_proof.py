@@ -1,14 +1,14 @@
 """What makes written data good: students' scores on real test rows, by strategy, with one filter less, alone or more,
-with a temperature that rises or is lower, and in two rounds.
+with a temperature that rises or is lower, with rationales, and in two rounds.
 
     python benchmarks/data_proof.py DATA [TASK ...] --results data_proof.jsonl
 
 Each student is made from the task's prompt alone. Per seed `--teacher` writes `--candidates` in the usual way, none
 of them sifted; every arm of filters judges the same ones, and the first `--rows` that pass are learned from, as many of
-each label. With another strategy, and in rounds, it writes until so many have passed the usual filters. `rows` tells
-how many there were, `dropped` why others were not; arms that keep the same rows have one student, and take no
-`seconds`. `--only "as usual" annealed` names arms: a constant temperature beside one that rises, which takes more
-candidates than are asked for at once.
+each label. With another strategy, with rationales, and in rounds, it writes until so many have passed the usual
+filters; `transform` is given another task's training rows to rewrite. `rows` tells how many there were, `dropped` why
+others were not; arms that keep the same rows have one student, and take no `seconds`. `--only "as usual" annealed`
+names arms: a constant temperature beside one that rises, which takes more candidates than are asked for at once.
 """
 
 from argparse import Namespace
@@ -44,9 +44,18 @@ Filters = tuple[str, ...]
 ANNEALED: Settings = {"anneal_from": 0.5, "temperature": 1.5}
 """On average about the usual temperature, 1: what differs is the order."""
 COOLER: Settings = {"temperature": 0.7}
-NEED_MORE = ("transform", "hard_cases")
-"""Strategies that need a data set or a finished run besides the prompt; rounds make such runs."""
-TASKS = ["sst2", "claim_stance", "question_repair", "restaurant_text"]
+NEEDS_A_RUN = "hard_cases"
+"""The strategy that writes after a first training; rounds make such runs."""
+TRACES = 3
+"""Most rationales asked for a row."""
+REWRITTEN = {
+    "sst2": "claim_stance",
+    "claim_stance": "sst2",
+    "question_repair": "grade_school_math",
+    "restaurant_text": "sst2",
+}
+"""The task whose training rows the strategy transform rewrites for another."""
+TASKS = list(REWRITTEN)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -55,17 +64,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     cells, teacher = Cells(args), open_teacher(args.teacher)
     for name in args.tasks:
         task = parse((args.data / name / "prompt.md").read_text("utf-8"), ParseConfig())
-        found = dict(arms(task, teacher))
         for seed in args.seeds:
             lab = Lab(args, cells, name, task, teacher, seed)
+            found = dict(arms(lab))
             for arm in wanted(found, args):
                 cells.once(partial(lab.measure, *found[arm]), task=name, arm=arm, seed=seed)
     cells.print("score", "auc", "rows", "n", "seconds")
 
 
-def arms(task: TaskSpec, teacher: Teacher) -> Iterator[tuple[str, tuple[Settings, Filters]]]:
-    """The usual recipe; the usual filters without one, one alone, one more; annealed; other strategies that suit."""
-    strategies, usual = plan(task, GenerateConfig(), teacher)
+def arms(lab: "Lab") -> Iterator[tuple[str, tuple[Settings, Filters]]]:
+    """The usual recipe; the usual filters without one, one alone, one more; other temperatures; a student taught by
+    rationales too; two rounds; other strategies that suit."""
+    strategies, usual = plan(lab.task, GenerateConfig(), lab.teacher)
     names, filters = [strategy.name for strategy in strategies], tuple(usual)
     yield "as usual", ({}, filters)
     yield "no filter", ({}, ())
@@ -74,22 +84,15 @@ def arms(task: TaskSpec, teacher: Teacher) -> Iterator[tuple[str, tuple[Settings
         yield f"only {name}", ({}, (name,))
     for name in registry.names("filters"):
         is_new = name not in filters and "marks" not in registry.load("filters", name).LOOKS_AT
-        if is_new and suits(task, teacher, filters=(name,)):
+        if is_new and lab.suits(filters=(name,)):
             yield f"with {name}", ({}, (*filters, name))
     yield "annealed", (ANNEALED, filters)
     yield "cooler", (COOLER, filters)
+    yield "with rationales", ({"rationales": TRACES}, filters)
     yield "two rounds", ({"rounds": 2}, filters)
     for name in registry.names("strategies"):
-        if name not in (*names, *NEED_MORE) and suits(task, teacher, strategies=(name,)):
-            yield f"strategy {name}", ({"strategies": (name,)}, filters)
-
-
-def suits(task: TaskSpec, teacher: Teacher, **recipe: Any) -> bool:
-    try:
-        plan(task, GenerateConfig(**recipe), teacher)
-    except ConfigError:
-        return False
-    return True
+        if name not in (*names, NEEDS_A_RUN) and lab.suits(**lab.recipe(name)):
+            yield f"strategy {name}", (lab.recipe(name), filters)
 
 
 @dataclass(frozen=True)
@@ -103,13 +106,27 @@ class Lab:
     teacher: Teacher
     seed: int
 
+    def recipe(self, strategy: str) -> Settings:
+        """Settings by which this strategy alone writes."""
+        options = {}
+        if strategy == "transform" and self.name in REWRITTEN:
+            options = {"transform": {"data": str(self.args.data / REWRITTEN[self.name] / "train.jsonl")}}
+        return {"strategies": (strategy,), "options": options}
+
+    def suits(self, **recipe: Any) -> bool:
+        try:
+            plan(self.task, GenerateConfig(**recipe), self.teacher)
+        except ConfigError:
+            return False
+        return True
+
     def measure(self, writing: Settings, filters: Filters, folder: Path) -> Figures:
         """The score, on real rows, of a student of what passes the filters."""
         test = str(self.args.data / self.name / "test.jsonl")
         real = read_rows(test, self.task, RetrieveConfig()).examples
         if "rounds" in writing:
             return self.in_rounds(writing["rounds"], filters, folder / "rounds", test)
-        if "strategies" in writing:
+        if writing.keys() & {"strategies", "rationales"}:
             made = self.written(filters=filters, count=self.args.rows, **writing)
             kept, dropped = list(made.examples), made.dropped
         else:

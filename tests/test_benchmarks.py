@@ -60,11 +60,12 @@ CASES = {
             "--only",
             "as usual",
             "annealed",
+            "with rationales",
             "two rounds",
             "without format",
             "strategy explain",
         ],
-        5,
+        6,
     ),
 }
 """For each benchmark the tasks, further arguments, and how many cells there are."""
