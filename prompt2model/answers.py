@@ -11,6 +11,7 @@ from prompt2model.conversation import Message, Reply
 from prompt2model.questions import answer_request
 from prompt2model.records import TaskSpec
 from prompt2model.teacher import Teacher
+from prompt2model.wording import folded, is_unspaced, one_line
 
 MOST_TOKENS = 256
 MOST_TOKENS_OF_A_THOUGHT = 1024
@@ -63,7 +64,7 @@ def as_answered(task: TaskSpec, answer_after: str) -> TaskSpec:
 
 def read_label(text: str, labels: Sequence[str]) -> str | None:
     """The label that the text is or, failing that, the only one that it names; none where that is not clear."""
-    for plain in (str.strip, _folded, _bare):
+    for plain in (str.strip, folded, _bare):
         same = [label for label in labels if plain(label) and plain(label) == plain(text)]
         if len(same) == 1:
             return same[0]
@@ -97,22 +98,43 @@ def _read(reply: Reply, choices: Sequence[str], task: TaskSpec) -> Answer:
     )
 
 
-def _folded(text: str) -> str:
-    return " ".join(text.casefold().split())
-
-
 def _bare(text: str) -> str:
-    """Words only: no quotes, full stops or asterisks."""
-    return re.sub(r"[\W_]+", " ", text.casefold()).strip()
+    """Words only: no quotes, full stops or asterisks; the sign of a number stays."""
+    return one_line(re.sub(r"(?!(?<!\w)-\d)[\W_]", " ", text.casefold()))
 
 
 def _named(text: str, labels: Sequence[str]) -> set[str]:
-    """The labels that occur as whole words; of two that overlap ("toxic", "not toxic") the longer.
+    """The labels that occur as whole words, not denied; of two that overlap ("toxic", "not toxic") the longer.
 
-    Case counts where labels differ in it alone.
+    Case counts where labels differ in it alone, and for a single letter, which may be a word: it is "a" good example.
     """
     fold = str.casefold if len({label.casefold() for label in labels}) == len(labels) else str
     known = {fold(label): label for label in labels}
-    longest_first = "|".join(re.escape(label) for label in sorted(known, key=len, reverse=True))
-    found = re.findall(rf"(?<!\w)(?:{longest_first})(?!\w)", fold(text))
-    return {known[label] for label in found}
+    longest_first = "|".join(map(_whole, sorted(known, key=len, reverse=True)))
+    found = set()
+    for match in re.finditer(longest_first, text, re.IGNORECASE if fold is str.casefold else 0):
+        label = known.get(fold(match[0]), "")
+        is_last = not text[match.end() :].strip(_ENDS)
+        is_denied = _DENIAL.search(text[: match.start()]) is not None
+        if label and not is_denied and (len(label) > 1 or match[0] == label or is_last):
+            found.add(label)
+    return found
+
+
+_ENDS = " \t\n.!*_)]}\"'”’"
+_DENIAL = re.compile(
+    r"(?:\b(?:not|no|non|never|neither|nor|is ?n['’]t|nicht|keine?|niet|geen|pas|ni|não|nie|не)[\s-]+"
+    r"(?:(?:an?|the|at all|really|very|clearly|eine?|une?) )?|[不非没沒]是?)[\"'“‘*]*$",
+    re.IGNORECASE,
+)
+"""How a text goes on to name a label that it denies."""
+
+
+def _whole(label: str) -> str:
+    """A pattern of the label where it is no part of a longer word, or of a number: neither 1 in -1, nor 4 in 4/10."""
+    begin, end = (f"(?{look}\\w)" for look in ("<!", "!"))
+    if label[0].isdigit():
+        begin += r"(?<![-−])(?<!\d[.,:/–])"
+    if label[-1].isdigit():
+        end = r"(?!\w|[.,:–-]\d|\s?/)"
+    return ("" if is_unspaced(label[0]) else begin) + re.escape(label) + ("" if is_unspaced(label[-1]) else end)

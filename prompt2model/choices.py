@@ -3,6 +3,7 @@
 import re
 
 from prompt2model.vocabulary import any_of, words
+from prompt2model.wording import one_line
 
 MAX_WORDS = 5
 MAX_CHARACTERS = 60
@@ -81,7 +82,7 @@ def split_list(text: str, *, choice: bool = False) -> list[str]:
 def bare(item: str) -> str:
     """The label without quotes, marks, the article and the blanks around it."""
     text = item.removeprefix("- ").strip(" \t\n\"“”„«»‘’'`*_.:;,!?。「」、（）()")
-    return " ".join(_ARTICLE.sub("", text).split())
+    return one_line(_ARTICLE.sub("", text))
 
 
 def head(item: str) -> str:

@@ -3,6 +3,8 @@
 import re
 from decimal import Decimal
 
+from prompt2model.wording import folded
+
 ANSWER_AFTER = "The answer is"
 """What a student that thinks aloud writes before its answer, and what teachers are asked to write."""
 
@@ -18,10 +20,14 @@ def answer_in(text: str, after: str = ANSWER_AFTER) -> str | None:
     return answer.strip() or None if found else None
 
 
-def conclusion(text: str) -> tuple[str, str] | None:
-    """The thoughts and the answer of a text by whomever, as people and teachers write them; none without an answer."""
+def conclusion(text: str, *, is_whole: bool = False) -> tuple[str, str] | None:
+    """The thoughts and the answer of a text by whomever, as people and teachers write them; none without an answer.
+
+    The answer is the line's rest, `bare`; or all that follows, as it is, where it `is_whole`.
+    """
     *_, found = [None, *_CONCLUSION.finditer(text)]
-    answer = bare(text[found.end() :].partition("\n")[0]) if found else ""
+    rest = text[found.end() :] if found else ""
+    answer = _unwrapped(rest) if is_whole else bare(rest.strip(_AROUND).partition("\n")[0])
     return (text[: found.start()].strip(_AROUND), answer) if found and answer else None
 
 
@@ -33,7 +39,12 @@ def is_same_answer(answer: str, truth: str) -> bool:
     final = bare(truth.rsplit("####", 1)[-1])
     if _NUMBER.fullmatch(final):
         return _last_number(answer) == _last_number(final)
-    return _folded(answer) == _folded(final)
+    return folded(bare(answer)) == folded(final)
+
+
+def numbers(text: str) -> list[Decimal]:
+    """The numbers in the text, one after the other, without their signs of currency."""
+    return [Decimal(re.sub(r"[$€£,%]", "", one)) for one in _NUMBER.findall(text)]
 
 
 def bare(text: str) -> str:
@@ -43,17 +54,26 @@ def bare(text: str) -> str:
 
 _CONCLUSION = re.compile(
     r"(?:^|(?<=\s))(?:(?:so|thus|therefore|hence)\b,? )?[*_]*(?:the (?:final |correct |right )?answer is\b|####)"
-    r"[:\s*_]*",
+    r"[*_]*\s*:?",
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"[-+]?[$€£]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?%?", re.ASCII)
 _AROUND = " \t\r\n*_`\"'“”"
+_MARKS = {"**": "**", '"': '"', "“": "”", "`": "`"}
 
 
-def _folded(text: str) -> str:
-    return " ".join(text.casefold().split())
+def _unwrapped(text: str) -> str:
+    """The text without emphasis and quotes that are around all of it, or that end or begin before it."""
+    text = text.strip()
+    if text.count("**") % 2:
+        text = (text[2:] if text.startswith("**") else text.removesuffix("**")).strip()
+    for begin, end in _MARKS.items():
+        inner = text.removeprefix(begin).removesuffix(end)
+        if len(inner) == len(text) - len(begin) - len(end) and begin not in inner and end not in inner:
+            text = inner.strip()
+    return text
 
 
 def _last_number(text: str) -> Decimal | None:
-    found = _NUMBER.findall(text)
-    return Decimal(re.sub(r"[$€£,%]", "", found[-1])) if found else None
+    found = numbers(text)
+    return found[-1] if found else None

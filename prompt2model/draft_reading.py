@@ -25,11 +25,12 @@ def read_draft(reply: Reply, request: Request, task: TaskSpec) -> str | Dropped:
     """The input that the reply holds, or why it holds none."""
     if reply.finish in ("failed", "filtered"):
         return Dropped(reason=reply.failure or f"the teacher's reply was {reply.finish}")
-    whole = _without_wrapping(reply.text, task)
-    text = _first_block(whole, task) if request.continues else _only_input(whole, task)
-    if text and reply.finish == "length" and whole.endswith(text.rpartition("\n")[2]):
+    whole, is_cut = _without_wrapping(reply.text, task), reply.finish == "length"
+    is_listed = _MARKER.match(_unannounced(reply.text, task)) is not None
+    text = _first_block(whole, task) if request.continues else _only_input(whole, task, is_listed, is_cut)
+    if text and is_cut and whole.endswith(text.rpartition("\n")[2]):
         return Dropped(reason="cut off", text=reply.text)
-    return judged(_unquoted(text), request, task)
+    return judged(_unquoted(text), _told(request), task)
 
 
 def read_drafts(reply: Reply, request: Request, task: TaskSpec, most: int) -> list[str | Dropped]:
@@ -46,15 +47,15 @@ def read_drafts(reply: Reply, request: Request, task: TaskSpec, most: int) -> li
     items = [text for text, _, _ in found] + [last[0]] * bool(last[1])
     if not items:
         return [Dropped(reason="cut off" if reply.finish == "length" else "lists nothing", text=reply.text)]
-    return [judged(_item(text, request, task), request, task) for text in items[:most]]
+    return [judged(_item(text, request, task), _told(request), task) for text in items[:most]]
 
 
-def judged(text: str, request: Request, task: TaskSpec) -> str | Dropped:
-    """The text, or why it is no new input."""
+def judged(text: str, told: str, task: TaskSpec) -> str | Dropped:
+    """The text, or why it is no new input; `told` is what it must not be copied from."""
     for reason, is_so in (
         ("empty reply", not text),
         ("says its label", _says_its_label(text, task)),
-        ("copied from the prompt", _is_echo(text, request, task)),
+        ("copied from the prompt", _is_echo(text, told, task)),
     ):
         if is_so:
             return Dropped(reason=reason, text=text)
@@ -79,17 +80,25 @@ def _shown(task: TaskSpec) -> list[str]:
 _FENCE = re.compile(r"^```\w*\n(.*?)(?:\n```.*)?$", re.DOTALL)
 _MARKER = re.compile(r"^(?:[-*•]|\(?\d{1,3}[.)])\s+")
 _NAME = re.compile(r"^[*_]*(?:new |example |the )?(?:input|text|example|sentence)(?: \d+)?[*_]*\s*[:：][*_]*\s*", re.I)
-_CHATTER = re.compile(r"(?:sure|certainly|of course|okay|ok|here(?:'s|’s| is| are)?|new|another|the following)\b", re.I)
+_CHATTER = re.compile(
+    r"(?:sure|certainly|of course|okay|ok|here(?:'s|’s| is| are)?|new|another|the following)\b"
+    r"|.*\b(?:example|input)s?\b",
+    re.IGNORECASE,
+)
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "„": "“", "「": "」", "`": "`"}
 
 
-def _without_wrapping(text: str, task: TaskSpec) -> str:
-    """The text without a code fence, a line that announces it, a list marker, its field's name, as far as none of the
-    user's examples has such a thing itself."""
+def _unannounced(text: str, task: TaskSpec) -> str:
+    """The text without a code fence and a line that announces it, where none of the user's examples has the like."""
     inputs, text = _shown(task), text.strip()
     if not any("```" in shown for shown in inputs):
         text = _FENCE.sub(r"\1", text).strip()
-    text = _without_announcement(text, inputs)
+    return _without_announcement(text, inputs)
+
+
+def _without_wrapping(text: str, task: TaskSpec) -> str:
+    """The unannounced text without a list marker and its field's name, again where no example has such a thing."""
+    inputs, text = _shown(task), _unannounced(text, task)
     for prefix in (_MARKER, _NAME):
         if not any(prefix.match(shown) for shown in inputs):
             text = prefix.sub("", text)
@@ -97,12 +106,15 @@ def _without_wrapping(text: str, task: TaskSpec) -> str:
 
 
 def _without_announcement(text: str, inputs: Sequence[str]) -> str:
-    """The text without a first line that ends in a colon: where examples do not show what such a line is, one that
-    is chatter or stands apart."""
+    """The text without a first line that ends in a colon, where that is chatter, or all that comes is one more line.
+
+    That line begins further right in code: the two are one text.
+    """
     line, newline, rest = text.partition("\n")
     if not newline or not _ends_in_colon(line) or any("\n" in one and _ends_in_colon(one) for one in inputs):
         return text
-    return rest.strip() if inputs or rest.startswith("\n") or _CHATTER.match(line) else text
+    is_one_line = "\n" not in rest.strip() and not rest.startswith((" ", "\t"))
+    return rest.strip() if is_one_line or _CHATTER.match(line) else text
 
 
 def _ends_in_colon(text: str) -> bool:
@@ -118,21 +130,36 @@ def _first_block(text: str, task: TaskSpec) -> str:
 
 _FIELD = r"[*_]*(?:label|output|answer|class|category|classification|explanation|note)[*_]*\s*[:：]"
 _REMARK = r"\(?(?:this|the above) (?:review|text|input|example|sentence|message|mail|email|post|tweet|comment)\b"
-_BEHIND = re.compile(rf"\n\s*\n(?={_FIELD}|{_REMARK})", re.IGNORECASE)
+_OFFER = (
+    r"(?:i hope this helps|(?:would you like|let me know if you)\b.{0,40}\b(?:another|example|variation|version)s?\b)"
+)
+_BEHIND = re.compile(rf"\n\s*\n(?={_FIELD}|{_REMARK}|{_OFFER})", re.IGNORECASE)
+_NAMED_FIELD = re.compile(r"[*_]*([\w ]{1,30}?)[*_]*[:：]")
 
 
-def _only_input(text: str, task: TaskSpec) -> str:
+def _only_input(text: str, task: TaskSpec, is_listed: bool, is_cut: bool) -> str:
     """The answer of a teacher that was told to give one input and nothing else, without what it adds all the same.
 
-    A list of several gives its first item; an input that the examples show in fewer paragraphs is one of those.
+    A list of several gives its first item, and so do several that begin with the same field, and a text that was cut
+    off where examples show how long an input is. One of which the first paragraph has too few lines loses blank ones.
     """
-    text, inputs = _BEHIND.split(text)[0], _shown(task)
-    if not inputs:
-        first, _, rest = text.partition("\n")
-        return first if _MARKER.match(rest.lstrip()) else text
-    block = _first_block(text, task)
-    is_too_short = all(_lines(block) < _lines(shown) for shown in inputs)
-    return "\n".join(filter(str.strip, text.split("\n"))) if is_too_short else block
+    inputs = _shown(task)
+    if not any(_BEHIND.search(shown) for shown in inputs):
+        text = _BEHIND.split(text)[0]
+    first, _, rest = text.partition("\n")
+    if is_listed and _MARKER.match(rest.lstrip()):
+        return first.strip()
+    block = _first_block(text, task) if inputs else text
+    is_too_short = bool(inputs) and all(_lines(block) < _lines(shown) for shown in inputs)
+    if _begins_another(text[len(block) :].lstrip(), block) or (is_cut and not is_too_short):
+        return block
+    return "\n".join(filter(str.strip, text.split("\n"))) if is_too_short else text
+
+
+def _begins_another(rest: str, block: str) -> bool:
+    """Whether what comes behind the block begins with the same field as it, or announces itself."""
+    ours, theirs = _NAMED_FIELD.match(block), _NAMED_FIELD.match(rest)
+    return _NAME.match(rest) is not None or bool(ours and theirs and ours[1] == theirs[1])
 
 
 def _lines(text: str) -> int:
@@ -169,10 +196,13 @@ def _giving_away(labels: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(ways), re.IGNORECASE)
 
 
-def _is_echo(text: str, request: Request, task: TaskSpec) -> bool:
+def _told(request: Request) -> str:
+    return "\n".join(message.content for message in request.messages)
+
+
+def _is_echo(text: str, told: str, task: TaskSpec) -> bool:
     """Whether the text is copied from what the teacher was told, or repeats the instruction."""
     written, instruction = normalise(text), normalise(task.instruction)
     if len(written.split()) < ECHO_WORDS:
         return written == instruction
-    prompt = " ".join(normalise(message.content) for message in request.messages)
-    return f" {written} " in f" {prompt} " or instruction in written
+    return f" {written} " in f" {normalise(told)} " or instruction in written

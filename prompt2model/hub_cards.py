@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from prompt2model.records import Architecture, DataCard, ModelCard
+from prompt2model.wording import one_line
 
 if TYPE_CHECKING:
     from huggingface_hub import DatasetInfo, ModelInfo
@@ -74,7 +75,7 @@ def data_card(info: "DatasetInfo") -> DataCard:
     config = _first_config(facts)
     inputs, output = _evaluated_columns(facts)
     columns = ", ".join(str(one.get("name", "")) for one in dicts(config.get("features")))
-    prose = " ".join((info.description or "").split())
+    prose = one_line(info.description or "")
     return DataCard(
         id=info.id,
         description=f"{prose} Columns: {columns}." if columns else prose,

@@ -19,6 +19,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from prompt2model.conversation import Message
+from prompt2model.wording import one_line
 
 
 def render(name: str, **variables: Any) -> str:
@@ -91,4 +92,4 @@ def fence(text: str) -> str:
 
 def cell(text: str) -> str:
     """The text as one cell of a Markdown table or one line of Markdown: it shows as it is and formats nothing."""
-    return re.sub(r"([\\`*_{}\[\]|~#])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
+    return re.sub(r"([\\`*_{}\[\]|~#])", r"\\\1", html.escape(one_line(text), quote=False))

@@ -36,6 +36,12 @@ def longest_answer(task: TaskSpec, usual: int) -> int:
     return max([usual, *(len(example.output.encode()) // 2 for example in task.examples)])
 
 
+def form_examples(task: TaskSpec, count: int) -> tuple[Example, ...]:
+    """So many of the user's examples to show the form of an answer by: none where the labels say it, for a label of
+    an input that is alike would be copied."""
+    return () if task.labels else some_examples(task, count)
+
+
 def some_examples(task: TaskSpec, count: int) -> tuple[Example, ...]:
     """So many of the user's examples to answer by: the first ones, of each label in turn."""
     if not task.labels:

@@ -16,6 +16,7 @@ from prompt2model.course import Course
 from prompt2model.filters import Sieve
 from prompt2model.ledger import BATCH, FREE, LOCAL, estimate, price, prompt_text, utf8_bytes
 from prompt2model.methods import open_method, trainings
+from prompt2model.questions import form_examples, longest_answer
 from prompt2model.rationales import add_rationales
 from prompt2model.recipe import Share
 from prompt2model.recipe import plan as plan_writing
@@ -174,7 +175,9 @@ def rehearse_rationales(task: TaskSpec, rows: int, config: GenerateConfig, teach
     """What thinking aloud about so many rows would take."""
     row = _row(mean_tokens([task.examples[0].input] if task.examples else []))
     teacher.asked.clear()
-    add_rationales([row], task, teacher, traces=min(config.rationales, 1), max_tokens=config.max_tokens)
+    shown = form_examples(task, config.few_shot)
+    traces = min(config.rationales, 1)
+    add_rationales([row], task, teacher, traces=traces, max_tokens=longest_answer(task, config.max_tokens), shown=shown)
     usual = min(config.rationales, USUAL_TRACES * config.right_rationales)
     return work(teacher.asked, teacher.name, TRACE_TOKENS, usual=rows * usual, most=rows * config.rationales)
 

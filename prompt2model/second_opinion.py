@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from prompt2model.answers import softmax
 from prompt2model.conversation import Reply, Request
 from prompt2model.filters import Sieve
-from prompt2model.questions import answer_request, longest_answer, question, some_examples
+from prompt2model.questions import answer_request, form_examples, longest_answer, question
 from prompt2model.records import Dropped, Example
 from prompt2model.teacher import replies
 
@@ -40,7 +40,7 @@ def asked_afresh(row: Example, sieve: Sieve) -> Request:
     """The bare question, for with examples in it a teacher would copy the label of one that is alike; of an open task
     with those that show the form of an answer."""
     task, can = sieve.task, sieve.teacher.can
-    shown = () if task.labels else some_examples(task, sieve.config.few_shot)
+    shown = form_examples(task, sieve.config.few_shot)
     asked = question(task, row.input, shown, can=can)
     return answer_request(task, asked, can=can, max_tokens=longest_answer(task, sieve.config.max_tokens))
 

@@ -12,6 +12,7 @@ from prompt2model.pairs import Pair
 from prompt2model.prompts import messages
 from prompt2model.records import Kind
 from prompt2model.teacher import Teacher, replies
+from prompt2model.wording import one_line
 
 ATTEMPTS = 2
 UNUSABLE = "reading by the teacher that could not be used"
@@ -79,7 +80,7 @@ def _understood(reply: Reply) -> tuple[Understood | None, str]:
 
 def _written(understood: Understood, description: str, dropped: Counter[str]) -> Taught:
     """Only what occurs in the description, white space and (for labels) case aside."""
-    text = _collapsed(description)
+    text = one_line(description)
     shown = [Pair(one.input.strip(), one.output.strip()) for one in understood.examples]
     pairs = [pair for pair in shown if _occurs(pair.input, text) and _occurs(pair.output, text)]
     labels = [label.strip() for label in understood.labels if _occurs(label.casefold(), text.casefold())]
@@ -97,11 +98,7 @@ def _written(understood: Understood, description: str, dropped: Counter[str]) ->
 
 def _occurs(piece: str, text: str) -> bool:
     """Whether the piece stands in the text, not inside a longer word."""
-    bare = _collapsed(piece)
+    bare = one_line(piece)
     starts = r"(?<!\w)" if bare[:1].isascii() and bare[:1].isalnum() else ""
     ends = r"(?!\w)" if bare[-1:].isascii() and bare[-1:].isalnum() else ""
     return bool(bare) and re.search(starts + re.escape(bare) + ends, text) is not None
-
-
-def _collapsed(text: str) -> str:
-    return " ".join(text.split())

@@ -25,6 +25,7 @@ from prompt2model.records import (
     TaskSpec,
 )
 from prompt2model.settings import Setting, toml_value
+from prompt2model.wording import one_line
 
 if TYPE_CHECKING:  # they load torch
     from prompt2model.data_report import DataFigures
@@ -126,7 +127,7 @@ def _dropped(reasons: Mapping[str, int]) -> str:
 def next_commands(folder: Path, task: TaskSpec) -> list[str]:
     """What one would type next, ready to be copied."""
     text = task.examples[0].input if task.examples else "a text of your own"
-    short = " ".join(text.split())[:WIDTH]
+    short = one_line(text)[:WIDTH]
     run = quote(str(folder))
     return [
         f"prompt2model predict {run} {quote(short)}",

@@ -4,6 +4,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from prompt2model.wording import one_line
+
 LONGEST_ENDING = 3
 """`support` is the label `supports`, `supporting` is it too."""
 SHORT_WORDS = 4
@@ -60,10 +62,14 @@ _WAYS: tuple[Callable[[str], str], ...] = (
 )
 
 
+_JOINTS = re.compile(r"(?!(?<!\w)-\d)[-_]")
+"""What joins words; not the sign of a number."""
+
+
 def _key(text: str) -> str:
-    return " ".join(text.casefold().replace("_", " ").replace("-", " ").split()).rstrip(".!。")
+    return one_line(_JOINTS.sub(" ", text.casefold())).rstrip(".!。")
 
 
 def _differ_in_ending(one: str, other: str) -> bool:
     short, long = sorted((one, other), key=len)
-    return len(short) >= 4 and " " not in long and long.startswith(short) and len(long) - len(short) <= LONGEST_ENDING
+    return len(short) >= 4 and long.isalpha() and long.startswith(short) and len(long) - len(short) <= LONGEST_ENDING

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 
 from prompt2model.errors import DataError
+from prompt2model.wording import one_line
 
 CHUNK_BYTES = 1 << 16
 MAX_LINE_BYTES = 1 << 24
@@ -108,7 +109,7 @@ def size(size_bytes: int) -> str:
 def short(value: Any) -> str:
     """The value in one line of at most 120 characters."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    text = " ".join(text.split())
+    text = one_line(text)
     return text if len(text) <= 120 else f"{text[:119]}…"
 
 

@@ -21,13 +21,18 @@ def normalise(text: str) -> str:
 
     Signs before a number are words: 12 - 4 is not 12 * 4, nor 5 the same as -5.
     """
-    folded = _SIGN.sub(lambda sign: _SIGNS[sign[0]], unicodedata.normalize("NFKC", text).casefold())
-    return " ".join(folded.translate(_SPACES).split()) or " ".join(folded.split())
+    signed = _SIGN.sub(lambda sign: _SIGNS[sign[0]], unicodedata.normalize("NFKC", text).casefold())
+    return one_line(signed.translate(_SPACES)) or one_line(signed)
 
 
 def words(text: str) -> list[str]:
     """The normalised text's words; in scripts without spaces its characters."""
     return _UNSPACED.sub(r" \1 ", normalise(text)).split()
+
+
+def is_unspaced(character: str) -> bool:
+    """Whether it is of a script that writes no spaces."""
+    return _UNSPACED.match(character) is not None
 
 
 def characters_a_word(words: list[str]) -> int:
@@ -36,6 +41,16 @@ def characters_a_word(words: list[str]) -> int:
         if 2 * sum(bool(script.fullmatch(word)) for word in words) > len(words):
             return pieces
     return 1
+
+
+def one_line(text: str) -> str:
+    """The text with single spaces."""
+    return " ".join(text.split())
+
+
+def folded(text: str) -> str:
+    """The text without case, and with single spaces."""
+    return one_line(text.casefold())
 
 
 class _Spaces(dict[int, str]):

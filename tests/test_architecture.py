@@ -20,10 +20,10 @@ MODULES = {
 
 FLOORS = (
     # 0: stand on nothing of ours
-    "errors home records cells deadline spelling language vocabulary matching wording charts progress"
-    " schemas pace conclusion policy fences prefixes kv_cache attention norms pieces blocks rounding",
+    "errors home records cells deadline language vocabulary matching wording charts progress"
+    " schemas pace policy fences prefixes kv_cache attention norms pieces blocks rounding",
     # 1: what is said to a teacher, in records
-    "conversation gradients chat_troubles jaccard plans",
+    "conversation gradients chat_troubles jaccard plans spelling conclusion",
     # 2: one thing each, on records and errors
     "registry teacher prompts store streams shards pairs bootstrap checkpoints hub_cards skills conversion asks"
     " choices metrics exporters stages seeds marks several twins minhash rewordings ngrams"
@@ -35,7 +35,7 @@ FLOORS = (
     "description answers student_prompt memory decoding heads supply catalogue chat columns lines model_card"
     " filters methods strategies teachers settings recipe embeddings labels",
     # 5
-    "beams second_opinion headers plugin_facts",
+    "beams second_opinion sameness headers plugin_facts",
     # 6
     "drafts answering rationales student notations patience told rows data_report batch_api inputs",
     # 7: what a training method has at hand, the trained student as it is called, what this machine can do with it

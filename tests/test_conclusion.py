@@ -19,6 +19,13 @@ def test_a_text_that_comes_to_no_answer_has_none(text):
     assert answer_in(text) is None
 
 
+def test_a_whole_conclusion_keeps_its_lines_and_its_marks():
+    for answer in ('{\n "name": "Ann"\n}', "- one\n- two", "Der Hund schläft.", "__init__", "* a\n* b"):
+        assert conclusion(f"So it is.\nThe answer is:\n{answer}\n", is_whole=True) == ("So it is.", answer)
+    assert conclusion("So it is.\n**The answer is:** **4**", is_whole=True) == ("So it is.", "4")
+    assert conclusion("So it is.\n**The answer is “4”**", is_whole=True) == ("So it is.", "4")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

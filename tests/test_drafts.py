@@ -110,6 +110,27 @@ def test_who_was_told_to_give_one_input_and_nothing_else_is_believed_where_no_ex
     assert read("claim: a\n\nperspective: b", "claim: x\nperspective: y") == "claim: a\nperspective: b"
 
 
+@pytest.mark.parametrize(
+    ("text", "examples"),
+    [
+        ("Hi team,\n\nI was charged twice. Can you look?\n\nBest,\nAnn", ["I was charged twice"]),
+        ("Question: Where is it?\n\nAnswer: Lyon", ["Question: Who is it?\n\nAnswer: Ann"]),
+        ("def area(r):\n    return 3.14 * r * r", ["x = 1"]),
+        ("Dear Sir or Madam:\n\nI want a refund.\nAt once.", ["I want a refund."]),
+        ("Groceries for Sunday\n- 2 eggs\n- milk", []),
+        ("Groceries for Sunday\n- 2 eggs\n- milk", ["milk"]),
+    ],
+)
+def test_an_input_of_several_lines_stays_whole(text, examples):
+    assert read(text, *examples) == text
+
+
+def test_of_several_inputs_only_the_first_is_read():
+    assert read("Mail: one\n\nMail: two", "Mail: x") == "Mail: one"
+    assert read("1. one\n2. two", "x") == "one"
+    assert read("The app fails.\n\nI hope this helps!", "x") == "The app fails."
+
+
 def test_of_inputs_with_blank_lines_one_ends_where_the_next_is_announced():
     mail = "Dear team,\n\nthe app crashes.\n\nBob"
     for after in ("Label: billing\nText: Hi", "Input: Hi"):

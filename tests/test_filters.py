@@ -34,6 +34,7 @@ from prompt2model.marks import Mark
 from prompt2model.records import Dropped, Example, Source, TaskSpec
 from prompt2model.registry import load
 from prompt2model.rewordings import rouge_l
+from prompt2model.sameness import says_the_same, word_f1
 from prompt2model.teachers.scripted import Scripted
 
 REVIEWS = TaskSpec(instruction="Is it good or bad?", kind="classification", labels=("good", "bad"))
@@ -99,14 +100,19 @@ def test_format_allows_unchanged_rows_where_people_change_little(output, expecte
 
 
 def test_length_knows_the_usual_lengths_from_rows_by_people_only():
-    real = (row("ten letters", "a title", "user"), row("twenty letters, more", "title", "user"))
-    written = (row("x" * 4000, "y" * 4000),)
+    real = (row("x" * 200, "a title", "user"), row("x" * 400, "title", "user"))
+    written = (row("x" * 40000, "y" * 4000),)
     judged = length.sift(
-        [row("a" * 120, "fits"), row("a" * 121, "fits"), row("a", "fits"), row("usual text", "t" * 300)],
+        [row("a" * 1640, "fits"), row("a" * 1641, "fits"), row("a" * 9, "fits"), row("a" * 300, "t" * 300)],
         sieve(TITLES, *real, *written),
     )
     odd = "length unlike the examples"
     assert [reason(one) for one in judged] == ["kept", odd, odd, odd]
+
+
+def test_length_lets_an_output_say_that_there_is_nothing():
+    shown = row("Anna Smith wrote to us.", '{"name": "Anna Smith"}', "user")
+    assert reason(length.sift([row("Somebody wrote to us.", "{}")], sieve(TITLES, shown))[0]) == "kept"
 
 
 def test_length_says_nothing_where_no_person_wrote_a_row():
@@ -400,6 +406,27 @@ def test_agreement_compares_fresh_answers_to_an_open_question():
     assert [judged[0].confidence, judged[2].confidence] == [pytest.approx(2 / 3), 1.0]
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("0.8", "0.2", False),
+        ("72", "75", False),
+        ("-0.8", "0.8", False),
+        ("$1,000", "1000", True),
+        ("Score: 3", "Score: 9", False),
+        ('{"product": "A", "price": 5}', '{"product": "B", "price": 9}', False),
+        ('{"product": "A", "price": 5}', '{"price": 5, "product": "a"}', True),
+        ("person: Anna, city: Rome", "person: Bob, city: Oslo", False),
+        ("person: Anna, city: Rome", "person: Anna, city: Roma", True),
+        ("the cat sat on the mat", "on the mat sat a cat", True),
+        ("the cat sat on the mat", "dogs bark at night", False),
+    ],
+)
+def test_answers_to_open_tasks_say_the_same_where_words_and_numbers_do(one, other, expected):
+    shown = [row("a", "person: Tom, city: Bonn", "user"), row("b", "person: Li, city: Wuhan", "user")]
+    assert says_the_same(one, other, TITLES.model_copy(update={"examples": tuple(shown)})) is expected
+
+
 def test_word_f1_is_that_of_rouge_1():
     from rouge_score.rouge_scorer import RougeScorer
 
@@ -408,7 +435,7 @@ def test_word_f1_is_that_of_rouge_1():
         one, other = (
             " ".join(rng.choices(["the", "cat", "sat", "on", "a", "mat"], k=rng.randint(1, 9))) for _ in range(2)
         )
-        assert agreement.word_f1(one, other) == pytest.approx(scorer.score(one, other)["rouge1"].fmeasure)
+        assert word_f1(one, other) == pytest.approx(scorer.score(one, other)["rouge1"].fmeasure)
 
 
 # likelihood
@@ -563,6 +590,20 @@ def test_an_open_question_is_asked_afresh_with_the_users_examples():
         "kept"
     ]
     assert all("A is a place." in str(asked.messages) for asked in teacher.asked)
+
+
+def test_balance_keeps_rows_of_more_labels_than_it_counts_shares_of():
+    labels = tuple(f"department {number}" for number in range(100))
+    candidates = [row(f"Where is it, {number}?", labels[number % 100]) for number in range(200)]
+    judged = balance.sift(candidates, sieve(REVIEWS.model_copy(update={"labels": labels})))
+    assert sum(isinstance(one, Example) for one in judged) >= 190
+
+
+def test_balance_does_not_count_the_labels_of_what_people_gave():
+    given = [row(f"Spam number {number}, again.", "good", "data") for number in range(60)]
+    candidates = [row(f"A letter, number {number}.", ("good", "bad")[number % 2]) for number in range(40)]
+    judged = balance.sift(candidates, sieve(REVIEWS, *given))
+    assert sum(isinstance(one, Example) for one in judged) >= 36
 
 
 def test_balance_keeps_no_length_beyond_twice_its_share():

@@ -54,7 +54,7 @@ def explain(rows: list[Example], answers: list[str | Reply], task: TaskSpec = CO
     ],
 )
 def test_a_trace_is_read_as_thoughts_and_a_label(text, answer):
-    trace = read_trace(Reply(text=text), LABELS)
+    trace = read_trace(Reply(text=text), COMMENTS)
     assert isinstance(trace, Trace)
     assert trace.answer == answer
     assert trace.thoughts.endswith(THOUGHTS + ".")
@@ -72,7 +72,7 @@ def test_a_trace_is_read_as_thoughts_and_a_label(text, answer):
     ],
 )
 def test_what_is_no_trace_is_dropped_with_its_reason(reply, reason):
-    trace = read_trace(reply, LABELS)
+    trace = read_trace(reply, COMMENTS)
     assert isinstance(trace, Dropped)
     assert trace.reason == reason
 

@@ -261,7 +261,7 @@ def test_explanations_are_drawn_out_in_many_manners():
 def test_an_input_that_no_explanation_settles_is_dropped():
     teacher = Asked(lambda request: "Hm." if "think aloud" in prompt_text(request) else words(request))
     rows = run("explain", MAILS, teacher, count=2)
-    assert [row.reason for row in rows] == ["no explanation ends in an answer"] * 2
+    assert [row.reason for row in rows] == ["its explanations come to no common answer"] * 2
 
 
 # paraphrase
@@ -537,6 +537,26 @@ def test_a_row_is_rewritten_with_the_explanation_and_the_plan_before_it(reviews)
     assert "about a fault or about money" in last
     assert "Take the column review" in last
     assert last.count('"stars"') == 1
+
+
+def test_an_input_may_be_what_a_person_wrote_in_the_row_but_not_what_the_teacher_was_told(tmp_path):
+    told = "A mail is about a fault or about money."
+    texts = ["the parcel came late and it was open", told]
+    file = tmp_path / "mails.jsonl"
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+
+    def copies(request: Request) -> str:
+        asked = request.messages[-1].content
+        if "The row:" not in asked:
+            return transforms(request)
+        (text,) = re.findall(r'"text": "(.*)"', asked)
+        return f"<input>{text}</input><output>bug</output>"
+
+    rows = run("transform", MAILS, Asked(copies), count=2, data=str(file))
+    assert sorted(row.input if isinstance(row, Example) else row.reason for row in rows) == [
+        "copied from the prompt",
+        texts[0],
+    ]
 
 
 def test_no_more_rows_are_read_than_allowed(reviews):

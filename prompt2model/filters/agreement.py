@@ -1,15 +1,13 @@
 """Drops rows that the teacher itself, asked afresh, answers otherwise."""
 
-from collections import Counter
 from collections.abc import Sequence
 
-from prompt2model.answers import read_label
 from prompt2model.conversation import Reply, Request
 from prompt2model.filters import Sieve
 from prompt2model.records import Dropped, Example, TaskSpec
+from prompt2model.sameness import says_the_same
 from prompt2model.second_opinion import asked_afresh, disagreed, fresh_probabilities, unanswered
 from prompt2model.teacher import replies
-from prompt2model.wording import words
 
 NEEDS = ("text",)
 KINDS = ("classification", "generation")
@@ -19,8 +17,6 @@ FRESH_ANSWERS = 3
 """From a teacher that tells no likelihoods; odd, so that none of two labels is left undecided."""
 FRESH_TEMPERATURE = 0.7
 """Of the fresh answers: enough for a teacher that is not sure to say something else."""
-COMMON_WORDS = 0.5
-"""Share of common words (F1) from which two answers to an open question say the same."""
 
 
 def sift(candidates: Sequence[Example], sieve: Sieve) -> list[Example | Dropped]:
@@ -50,7 +46,7 @@ def _by_majority(row: Example, answered: Sequence[Reply], task: TaskSpec) -> Exa
     texts = [reply.text for reply in answered if reply.text]
     if not texts:
         return unanswered(answered[0])
-    agreeing = sum(_says_the_same(row.output, text, task) for text in texts)
+    agreeing = sum(says_the_same(row.output, text, task) for text in texts)
     if 2 * agreeing <= len(texts):
         return disagreed(row, " | ".join(texts))
     return row.model_copy(update={"confidence": agreeing / len(texts)})
@@ -62,15 +58,3 @@ def _judged(row: Example, fresh: dict[str, float] | Dropped) -> Example | Droppe
         return fresh
     label = max(fresh, key=fresh.__getitem__)
     return row.model_copy(update={"probabilities": fresh}) if label == row.output else disagreed(row, label)
-
-
-def _says_the_same(output: str, text: str, task: TaskSpec) -> bool:
-    if task.kind == "classification":
-        return read_label(text, task.labels) == output
-    return word_f1(output, text) >= COMMON_WORDS
-
-
-def word_f1(one: str, other: str) -> float:
-    """The F1 of two texts' common words, each counted as often as it occurs: ROUGE-1, in any script."""
-    ours, theirs = Counter(words(one)), Counter(words(other))
-    return 2 * (ours & theirs).total() / max(ours.total() + theirs.total(), 1)

@@ -21,7 +21,7 @@ MOST_TIMES = 2
 RARE = 0.05
 """Share of the rows below which a band of lengths takes nothing away from the others."""
 FREE_ROWS = 16
-"""Rows that are kept whatever they are: a handful has no shares."""
+"""Rows of which shares are taken at least: a handful has none."""
 ALIKE = 0.6
 """Cosine of embeddings from which two inputs are on one topic."""
 MOST_ON_TOPIC = 0.1
@@ -73,7 +73,7 @@ def most_of_label(labels: int) -> float:
 
 
 class _Counts:
-    """Rows by label and by length."""
+    """Written rows by label, for what people gave is no reason to write less of it, and all rows by length."""
 
     def __init__(self, sieve: Sieve) -> None:
         self._task = sieve.task
@@ -84,14 +84,14 @@ class _Counts:
 
     def add(self, row: Example) -> None:
         for what, name in _kinds(row, self._task).items():
-            self._of[what][name] += 1
+            self._of[what][name] += what == "length" or not row.is_real
 
     def crowded(self, row: Example) -> str:
         """Of what kind there are too many already; "" where of none."""
         for what, name in _kinds(row, self._task).items():
             counts = self._of[what]
             most = most_of_label(len(self._task.labels)) if what == "label" else self._most_of_length(name)
-            if counts[name] + 1 > most * max(counts.total() + 1, FREE_ROWS):
+            if counts[name] and counts[name] + 1 > most * max(counts.total() + 1, FREE_ROWS):
                 return what
         return ""
 

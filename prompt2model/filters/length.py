@@ -13,7 +13,7 @@ LOOKS_AT = ()
 FACTOR = 4
 """How many times longer or shorter than all real rows a text may be: a handful of examples do not show the range."""
 SLACK = 40
-"""Characters that are allowed on top: the longest of a few short texts says little."""
+"""Characters more or less that are allowed beyond: the longest and the shortest of a few short texts say little."""
 
 
 def sift(candidates: Sequence[Example], sieve: Sieve) -> list[Example | Dropped]:
@@ -28,7 +28,7 @@ def sift(candidates: Sequence[Example], sieve: Sieve) -> list[Example | Dropped]
 def _usual(texts: Sequence[str]) -> range:
     """In characters."""
     lengths = [len(text) for text in texts]
-    return range(min(lengths) // FACTOR, max(lengths) * FACTOR + SLACK + 1) if lengths else range(sys.maxsize)
+    return range(min(lengths) // FACTOR - SLACK, max(lengths) * FACTOR + SLACK + 1) if lengths else range(sys.maxsize)
 
 
 def _dropped(row: Example) -> Dropped:

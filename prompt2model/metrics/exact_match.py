@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from prompt2model.metrics import check
+from prompt2model.wording import one_line
 
 KINDS = ("classification", "generation")
 HIGHER_IS_BETTER = True
@@ -34,19 +35,15 @@ def per_row(predictions: Sequence[str], references: Sequence[str]) -> list[float
 def _same(guess: str, truth: str) -> bool:
     if FINAL_LINE.search(truth):
         return _value(_final(guess)) == _value(_final(truth))
-    return _collapse(guess) == _collapse(truth)
+    return one_line(guess) == one_line(truth)
 
 
 def _final(text: str) -> str:
     """What follows the last mark, or the whole text where there is none."""
-    return _collapse(text.rsplit(MARK, 1)[-1])
+    return one_line(text.rsplit(MARK, 1)[-1])
 
 
 def _value(text: str) -> Decimal | str:
     """The number that the text is, or the text."""
     bare = text.replace("$", "").removesuffix(".").strip()
     return Decimal(bare.replace(",", "")) if NUMBER.fullmatch(bare) else text
-
-
-def _collapse(text: str) -> str:
-    return " ".join(text.split())

@@ -17,6 +17,7 @@ from prompt2model.errors import ConfigError, HubError, TeacherError, WeightsErro
 from prompt2model.questions import question
 from prompt2model.records import Example, Measured, Prediction, Report, Score, Splits, Student, TaskSpec
 from prompt2model.teacher import Teacher
+from prompt2model.wording import one_line
 
 Who = Literal["majority", "base", "student", "teacher"]
 Rows = Literal["real", "synthetic"]
@@ -120,7 +121,7 @@ def _majority(splits: Splits, rows: Sequence[Example]) -> Iterator[Contender]:
 
 
 def _short(text: str, most: int = 40) -> str:
-    line = " ".join(text.split())
+    line = one_line(text)
     return line if len(line) <= most else line[: most - 1] + "…"
 
 

@@ -18,6 +18,7 @@ from prompt2model.errors import ConfigError, DataError
 from prompt2model.filters import Sieve
 from prompt2model.ledger import FREE, price
 from prompt2model.marks import Mark
+from prompt2model.questions import form_examples, longest_answer
 from prompt2model.rationales import Explained, add_rationales
 from prompt2model.recipe import Share, plan
 from prompt2model.records import Dropped, Example, Found, Made, Spent, TaskSpec
@@ -241,7 +242,8 @@ def _explained(rows: Sequence[Example], harvest: _Harvest, teacher: Teacher, see
         teacher,
         traces=config.rationales,
         keep=config.right_rationales,
-        max_tokens=config.max_tokens,
+        max_tokens=longest_answer(harvest.task, config.max_tokens),
+        shown=form_examples(harvest.task, config.few_shot),
         seed=seed,
     )
     found = sum(row.rationale is not None for row in explained.rows)

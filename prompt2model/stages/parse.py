@@ -20,6 +20,7 @@ from prompt2model.registry import did_you_mean, names
 from prompt2model.second_reading import UNUSABLE, read_again
 from prompt2model.spelling import repeated, respelled, same_label
 from prompt2model.teacher import Teacher
+from prompt2model.wording import one_line
 
 YES_OR_NO = ("yes", "no")
 MOST_NAMED = 8
@@ -237,7 +238,7 @@ def _examples(pairs: Sequence[Pair]) -> tuple[tuple[Example, ...], Counter[str]]
     first: dict[str, tuple[int, Pair]] = {}
     dropped: Counter[str] = Counter()
     for row, pair in enumerate(pairs):
-        key = " ".join(pair.input.split())
+        key = one_line(pair.input)
         before, other = first.setdefault(key, (row, pair))
         if other.output.split() != pair.output.split():
             raise TaskError(

@@ -11,6 +11,7 @@ from prompt2model.marks import Mark
 from prompt2model.records import Example, Found, Made, Splits, TaskSpec
 from prompt2model.rows import read_test
 from prompt2model.twins import Twins, groups
+from prompt2model.wording import one_line
 
 FEW_REAL_ROWS = 20
 """With fewer rows by a person a test on them says nothing; they are worth more in training."""
@@ -76,8 +77,8 @@ def _consistent(rows: Sequence[Example], task: TaskSpec) -> tuple[list[Example],
     dropped: Counter[str] = Counter()
     kept: dict[str, list[Example]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: PREFERENCE[row.source.kind]):
-        same = kept[_plain(row.input)]
-        alike = [other for other in same if _plain(other.output) == _plain(row.output)]
+        same = kept[one_line(row.input)]
+        alike = [other for other in same if one_line(other.output) == one_line(row.output)]
         if task.kind == "classification" and row.output not in task.labels:
             dropped["output is none of the labels"] += 1
         elif any(not _think_differently(other, row) for other in alike):
@@ -91,11 +92,7 @@ def _consistent(rows: Sequence[Example], task: TaskSpec) -> tuple[list[Example],
 
 def _think_differently(one: Example, other: Example) -> bool:
     """Of two chains of thought that lead to the same output both are learned from."""
-    return bool(one.rationale and other.rationale) and _plain(one.rationale or "") != _plain(other.rationale or "")
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split())
+    return bool(one.rationale and other.rationale) and one_line(one.rationale or "") != one_line(other.rationale or "")
 
 
 def _without_twins_of(test: Sequence[Example], rows: Sequence[Example], near_twin: float) -> tuple[list[Example], int]:

@@ -11,7 +11,7 @@ from pydantic import Field
 from prompt2model.answering import without_repetitions
 from prompt2model.drafts import write_inputs
 from prompt2model.prompts import render
-from prompt2model.questions import longest_answer
+from prompt2model.questions import form_examples, longest_answer
 from prompt2model.rationales import add_rationales
 from prompt2model.records import Dropped, Example, Source
 from prompt2model.strategies import NoOptions, Round
@@ -42,7 +42,8 @@ def write(round: Round) -> Iterator[Example | Dropped]:
         traces=round.options.traces,
         max_tokens=longest_answer(round.task, round.config.max_tokens),
         manners=render("generate/manners.j2").splitlines(),
+        shown=form_examples(round.task, round.config.few_shot),
         seed=round.rng.getrandbits(31),
     )
     for row in explained.rows:
-        yield row if row.output else Dropped(reason="no explanation ends in an answer", text=row.input)
+        yield row if row.output else Dropped(reason="its explanations come to no common answer", text=row.input)

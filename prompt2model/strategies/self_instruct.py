@@ -24,11 +24,14 @@ from prompt2model.rewordings import Rewordings
 from prompt2model.seeds import Seed, read_seeds
 from prompt2model.strategies import NoOptions, Round
 from prompt2model.teacher import replies
+from prompt2model.wording import characters_a_word, words
 
 NEEDS = ("text",)
 KINDS = ("generation",)
 
 FEWEST_WORDS, MOST_WORDS = 4, 150
+OPENING = "¿¡«„“‘「『\"'("
+"""What may stand before the first letter."""
 """Of an instruction."""
 MOST_ALIKE = 0.7
 """ROUGE-L to any other instruction."""
@@ -108,12 +111,15 @@ def _instructions_requests(round: Round, pool: _Pool, size: int) -> list[tuple[i
 
 
 def _sifted(instruction: str, round: Round, pool: _Pool) -> str | Dropped:
-    words = instruction.split()
+    found = words(instruction)
     for reason, is_so in (
-        ("instruction too short or too long", not FEWEST_WORDS <= len(words) <= MOST_WORDS),
+        (
+            "instruction too short or too long",
+            not FEWEST_WORDS <= len(found) / characters_a_word(found) <= MOST_WORDS,
+        ),
         ("asks for what is no text", bool(UNSEEN.search(instruction))),
         ("asks for a program", instruction.startswith("Write a program")),
-        ("begins with no letter", not instruction[0].isalnum()),
+        ("begins with no letter", not instruction.lstrip(OPENING)[:1].isalnum()),
         ("not in English", round.task.language == "en" and not instruction[0].isascii()),
         ("like another instruction", pool.known.find(instruction) is not None),
     ):

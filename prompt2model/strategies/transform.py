@@ -20,6 +20,7 @@ from prompt2model.draft_reading import judged
 from prompt2model.drafts import draft_request
 from prompt2model.errors import ConfigError, TeacherError
 from prompt2model.prompts import messages
+from prompt2model.questions import longest_answer
 from prompt2model.records import Dropped, Example, Source
 from prompt2model.rows import is_on_hub, read_raw
 from prompt2model.strategies import NoOptions, Round
@@ -30,8 +31,8 @@ KINDS = ("classification", "generation")
 
 SHOWN_ROWS = 3
 """Rows that the plan is made for."""
-CELL_CHARACTERS = 1000
-"""Of each cell of a row that is shown."""
+CELL_CHARACTERS = 4000
+"""Of each cell of a row that is shown, at most."""
 
 
 class Options(NoOptions):
@@ -45,9 +46,10 @@ def write(round: Round) -> Iterator[Example | Dropped]:
     """The next rows of the data set as examples of the task; none when all have been used."""
     work = round.once(_begin)
     numbers, work.left = work.left[: round.count], work.left[round.count :]
-    requests = [_request(round, _prompt(round, "row", work, [work.rows[number]])) for number in numbers]
+    rows = [work.rows[number] for number in numbers]
+    requests = [_request(round, _prompt(round, "row", work, [row]), _shown(row)) for row in rows]
     for number, request, reply in zip(numbers, requests, replies(round.teacher, requests), strict=True):
-        yield _read(reply, request, round, f"{work.name}:{number}")
+        yield _read(reply, request, round, work, number)
 
 
 @dataclass
@@ -94,9 +96,10 @@ def _told(round: Round, prompt: tuple[Message, ...]) -> str:
     return reply.text.strip()
 
 
-def _request(round: Round, prompt: tuple[Message, ...]) -> Request:
-    """Room for an input and an output."""
-    return draft_request(prompt, round).model_copy(update={"max_tokens": 2 * round.config.max_tokens})
+def _request(round: Round, prompt: tuple[Message, ...], row: str = "") -> Request:
+    """Room for an input as long as the row, in tokens of three bytes, and an output."""
+    most = max(round.config.max_tokens, len(row.encode()) // 3) + longest_answer(round.task, round.config.max_tokens)
+    return draft_request(prompt, round).model_copy(update={"max_tokens": most})
 
 
 def _prompt(round: Round, step: str, work: _Work, rows: Sequence[dict[str, Any]]) -> tuple[Message, ...]:
@@ -122,8 +125,8 @@ def _shown(row: dict[str, Any]) -> str:
 _PARTS = re.compile(r"<input>(?P<input>.*?)</input>\s*<output>(?P<output>.*?)</output>", re.DOTALL)
 
 
-def _read(reply: Reply, request: Request, round: Round, made_from: str) -> Example | Dropped:
-    """The example in the reply, or why there is none."""
+def _read(reply: Reply, request: Request, round: Round, work: _Work, number: int) -> Example | Dropped:
+    """The example in the reply, or why there is none. Its input may well stand in the row: a person wrote that."""
     if reply.finish in ("failed", "filtered"):
         return Dropped(reason=reply.failure or f"the teacher's reply was {reply.finish}")
     found = _PARTS.search(reply.text)
@@ -131,11 +134,16 @@ def _read(reply: Reply, request: Request, round: Round, made_from: str) -> Examp
         is_refusal = reply.text.strip().casefold().startswith("no example")
         reason = "the row does not fit the task" if is_refusal else "no example in the reply"
         return Dropped(reason="cut off" if reply.finish == "length" else reason, text=reply.text)
-    draft, output = judged(found["input"].strip(), request, round.task), found["output"].strip()
+    told = "\n".join([work.explanation, work.plan, *(example.input for example in round.task.examples)])
+    draft, output = judged(found["input"].strip(), told, round.task), found["output"].strip()
     if isinstance(draft, Dropped):
         return draft
-    asked = key(round.teacher.identity, request)
-    name = round.teacher.name
-    source = Source(kind="teacher", name=name, request=asked, strategy="transform", made_from=made_from)
+    source = Source(
+        kind="teacher",
+        name=round.teacher.name,
+        request=key(round.teacher.identity, request),
+        strategy="transform",
+        made_from=f"{work.name}:{number}",
+    )
     answer = read_label(output, round.task.labels) or output if round.task.labels else output
     return Example(input=draft, output=answer, source=source)
