@@ -131,6 +131,10 @@ class GenerateConfig(Settings):
     near_twin: float = Field(
         0.7, gt=0, le=1, description="Share of common word 1- to 3-grams from which an input is no news."
     )
+    when_spent: Literal["stop", "go_on"] = Field(
+        "stop",
+        description="When --budget is spent: stop, so that a higher one goes on, or go_on with the rows there are.",
+    )
     rationales: int = Field(
         0,
         ge=0,

@@ -241,7 +241,8 @@ class Metered:
         return BudgetExceeded(
             f"The next request may cost up to ${self._worst_usd(request):.4f}, "
             f"and ${max(self.left_usd, 0):.4f} of the budget of ${self._budget_usd:g} is left.",
-            hint="Raise --budget; what has been answered is kept and not paid for again.",
+            hint="Raise --budget; what has been answered is kept and not paid for again. To learn from the rows that "
+            "there are: --set generate.when_spent=go_on",
         )
 
 

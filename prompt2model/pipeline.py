@@ -15,6 +15,7 @@ from prompt2model.book import book_of
 from prompt2model.config import Config, Settings, contents, load_config
 from prompt2model.description import read_description
 from prompt2model.errors import ConfigError
+from prompt2model.failures import FILE as FAILURES
 from prompt2model.filters import looked_at
 from prompt2model.marks import FILE as MARKS
 from prompt2model.marks import read_marks
@@ -229,6 +230,7 @@ class _Building:
             teacher=self.teacher,
             test=test if "test" in given else (),
             marks=given.get("marks", ()),
+            failures=self.folder / FAILURES,
             seed=self.config.seed,
         )
         earlier = accounts.of_stage(self.folder, "generate")  # of runs that were broken off

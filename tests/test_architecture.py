@@ -33,7 +33,7 @@ FLOORS = (
     " answer_words answer_guesses quoted data_blocks servers accounts method_choice comparison draft_reading",
     # 4
     "description answers student_prompt memory decoding heads supply catalogue chat columns lines model_card"
-    " filters methods strategies teachers settings recipe embeddings labels",
+    " failures counted filters methods strategies teachers settings recipe embeddings labels",
     # 5
     "beams second_opinion sameness headers plugin_facts",
     # 6

@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from random import Random
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from prompt2model.cache import Cached, key
 from prompt2model.config import GenerateConfig
 from prompt2model.conversation import Reply, Request
-from prompt2model.errors import ConfigError, DataError, TeacherError
+from prompt2model.errors import BudgetExceeded, ConfigError, DataError, TeacherError
 from prompt2model.ledger import prompt_text
 from prompt2model.recipe import plan
 from prompt2model.records import Example, Found, Source, TaskSpec
@@ -321,6 +322,53 @@ def test_an_interrupted_writing_goes_on_and_asks_nothing_twice(tmp_path, after, 
     assert (made.examples, made.dropped, made.rejected) == (expected.examples, expected.dropped, expected.rejected)
     assert not {key("scripted", request) for request in reached} & {key("scripted", r) for r in again.asked}
     assert made.spent.requests - made.spent.cached == len(again.asked)
+
+
+def test_what_failed_before_an_interruption_has_failed_when_it_goes_on(tmp_path):
+    """Else the pool is another, and whatever was asked after the failure is asked and paid for again."""
+    config, failures = GenerateConfig(count=60, round_size=20, strategies=("label_first",)), tmp_path / "failed.jsonl"
+    asked: list[Request] = []
+
+    def fails_then_dies(request: Request) -> str | Reply:
+        asked.append(request)
+        if len(asked) == 90:
+            raise Killed
+        return Reply(finish="failed", failure="time-out") if len(asked) == 5 else write_or_judge(request)
+
+    with pytest.raises(Killed):
+        teacher = Cached(Scripted(fails_then_dies), tmp_path / "cache")
+        generate(REVIEWS, NOTHING, config, teacher=teacher, failures=failures)
+    with failures.open("a") as file:
+        file.write('{"key": "half a li')
+    again = Scripted(write_or_judge)
+    made = generate(REVIEWS, NOTHING, config, teacher=Cached(again, tmp_path / "cache"), failures=failures)
+    assert made.dropped["time-out"] == 1
+    assert not {key("scripted", request) for request in asked[:89]} & {key("scripted", r) for r in again.asked}
+
+
+@pytest.mark.parametrize("when_spent", ["stop", "go_on"])
+def test_when_the_budget_is_spent_the_writing_stops_or_goes_on_with_the_rows_there_are(when_spent):
+    class Poor(Scripted):
+        """Has money for 100 answers."""
+
+        def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
+            for group in super().answer(requests):
+                if len(self.asked) > 100:
+                    raise BudgetExceeded("The next request may cost too much.")
+                yield group
+
+    teacher = Poor(write_or_judge)
+    config = GenerateConfig(count=300, round_size=40, when_spent=when_spent)
+    if when_spent == "stop":
+        with pytest.raises(BudgetExceeded):
+            generate(REVIEWS, NOTHING, config, teacher=teacher)
+        return
+    made = generate(REVIEWS, NOTHING, config, teacher=teacher)
+    assert 0 < len(made.examples) < 60
+    assert made.statement.startswith("Stopped before 300 rows: the budget is spent.")
+    assert made.dropped["the budget is spent"] > 0
+    with pytest.raises(BudgetExceeded):
+        generate(REVIEWS, NOTHING, config, teacher=teacher)
 
 
 def test_what_was_asked_is_in_the_record():

@@ -1,27 +1,27 @@
 """generate: the teacher writes rows, filters sift them, until there are enough or the yield dries up."""
 
 import logging
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from math import ceil
+from pathlib import Path
 from random import Random
 from types import ModuleType
 from typing import Any
 
 from prompt2model import progress
 from prompt2model.config import GenerateConfig
-from prompt2model.conversation import Reply, Request
+from prompt2model.counted import SPENT, Counted
 from prompt2model.errors import ConfigError, DataError
+from prompt2model.failures import Remembered
 from prompt2model.filters import Sieve
-from prompt2model.ledger import FREE, price
 from prompt2model.marks import Mark
 from prompt2model.questions import form_examples, longest_answer
 from prompt2model.rationales import Explained, add_rationales
 from prompt2model.recipe import Share, plan
-from prompt2model.records import Dropped, Example, Found, Made, Spent, TaskSpec
+from prompt2model.records import Dropped, Example, Found, Made, TaskSpec
 from prompt2model.strategies import Round
 from prompt2model.teacher import Teacher
 
@@ -52,33 +52,38 @@ def generate(
     teacher: Teacher,
     test: Sequence[Example] = (),
     marks: Sequence[Mark] = (),
+    failures: Path | None = None,
     seed: int = 0,
 ) -> Made:
     """`config.count` rows or as many as can be had, with the count of what was dropped and why the writing ended.
 
     `test` are rows kept apart to measure on, and `marks` what a person said of rows: some filters look at them.
+    `failures` is a file that remembers which requests failed, for a call that goes on after a kill.
 
-    Every request follows from the seed and the earlier replies, so with a cached teacher an interrupted call that is
-    repeated asks nothing twice and ends the same. Raises ConfigError before the first request when a strategy or filter
-    does not suit the task or the teacher, TeacherError when nobody answers, DataError when not one row was kept.
+    Every request follows from the seed and the earlier replies, so with a cached teacher, and with `failures`, an
+    interrupted call that is repeated asks nothing twice and ends the same. Raises ConfigError before the first request
+    when a strategy or filter does not suit the task or the teacher, TeacherError when nobody answers, BudgetExceeded
+    when `config.when_spent` is to stop or there is no row yet, DataError when not one row was kept.
     """
     strategies, filters = plan(task, config, teacher)
     harvest = _Harvest(task, found, config, *round_sizes(config, is_local=teacher.is_local))
     with progress.task("writing examples", total=config.count) as advance:
-        counted = _Counted(teacher, advance)
+        remembered = Remembered(teacher, failures)
+        counted = Counted(remembered, advance, goes_on=config.when_spent == "go_on")
         sieve = Sieve(task, counted, config, list(harvest.given), test, marks)
         if not harvest.is_over:
             _prepare(filters, sieve)
-        while not harvest.is_over:
+        while not harvest.is_over and counted.exceeded is None:
             before, count = len(harvest.kept), harvest.next_count()
             written = _written(strategies, harvest, count, counted, seed)
             passed = _sifted(filters, harvest, written, sieve)
             harvest.take(passed, count)
+            remembered.settle()
             sieve.kept += passed
             advance(len(harvest.kept) - before)
         harvest.fill_up()
         if config.count and not harvest.kept:
-            raise _nothing_kept(harvest)
+            raise counted.exceeded or _nothing_kept(harvest)
         given, kept = (_explained(rows, harvest, counted, seed) for rows in (harvest.given, harvest.kept))
     return Made(
         examples=tuple(kept.rows),
@@ -90,7 +95,7 @@ def generate(
         strategies=tuple(strategy.name for strategy in strategies),
         filters=tuple(filters),
         spent=counted.spent,
-        statement=_statement(harvest),
+        statement=_statement(harvest, is_spent=counted.exceeded is not None),
     )
 
 
@@ -251,19 +256,19 @@ def _explained(rows: Sequence[Example], harvest: _Harvest, teacher: Teacher, see
     return explained
 
 
-def _statement(harvest: _Harvest) -> str:
+def _statement(harvest: _Harvest, *, is_spent: bool) -> str:
     kept, count = len(harvest.kept), harvest.config.count
     if not count:
         return "Nothing was to be written."
-    what = f"{kept} rows kept of {harvest.asked} written"
+    what = f"{kept} rows kept of {harvest.asked} asked for"
     if kept >= count:
         lacking = _lacking(harvest)
         return f"Complete{lacking}; {what}." if lacking else f"Complete: {what}."
-    why = (
-        f"the last {DRY_ROUNDS} rounds kept less than {DRY_SHARE:.0%} each"
-        if harvest.is_dry
-        else f"{harvest.most_asked} candidates were the limit (generate.over_generate)"
-    )
+    why = f"{harvest.most_asked} candidates were the limit (generate.over_generate)"
+    if harvest.is_dry:
+        why = f"the last {DRY_ROUNDS} rounds kept less than {DRY_SHARE:.0%} each"
+    if is_spent:
+        why = SPENT
     return f"Stopped before {count} rows: {why}. {what}{_lacking(harvest)}; {_main_reason(harvest)}."
 
 
@@ -298,27 +303,3 @@ def _sample(dropped: Sequence[Dropped], seed: int) -> tuple[Dropped, ...]:
     rng = Random(f"{seed}/rejected")  # noqa: S311 - not for secrets
     places = sorted(rng.sample(range(len(dropped)), min(MOST_REJECTED, len(dropped))))
     return tuple(Dropped(reason=dropped[i].reason, text=dropped[i].text[:MOST_CHARACTERS]) for i in places)
-
-
-class _Counted:
-    """The teacher, with a count of what this stage asked of it, shown beside the bar: a round may take minutes."""
-
-    def __init__(self, teacher: Teacher, advance: progress.Advance) -> None:
-        self.name, self.identity, self.can, self.is_local = (
-            teacher.name,
-            teacher.identity,
-            teacher.can,
-            teacher.is_local,
-        )
-        self.spent = Spent()
-        self._teacher, self._advance, self._price = teacher, advance, price(teacher.name) or FREE
-
-    def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
-        began = time.monotonic()
-        for group in self._teacher.answer(requests):
-            fresh = [reply for _, reply in group if not reply.cached]
-            hits = len(group) - len(fresh)
-            self.spent += self._price.of(fresh) + Spent(requests=hits, cached=hits, seconds=time.monotonic() - began)
-            self._advance(0, note=f"{self.spent.requests} replies")
-            yield group
-            began = time.monotonic()

@@ -1,0 +1,67 @@
+"""Requests of a run that failed for good: who takes the run up finds them failed again.
+
+What a run asks next depends on what it has. Were a request that failed in an earlier round to succeed when the run is
+taken up, the pool would be another, and nearly everything after it would be asked, and paid for, anew.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from prompt2model.cache import key
+from prompt2model.conversation import Reply, Request
+from prompt2model.teacher import Teacher
+
+FILE = "failed.jsonl"
+"""In a run's folder."""
+
+
+class Remembered:
+    """A teacher that is not asked again what has failed in a part of the run that is done."""
+
+    def __init__(self, teacher: Teacher, path: Path | None) -> None:
+        """Without a path nothing is remembered."""
+        self.name, self.identity, self.can, self.is_local = (
+            teacher.name,
+            teacher.identity,
+            teacher.can,
+            teacher.is_local,
+        )
+        self._teacher, self._path = teacher, path
+        self._settled, self._fresh = _read(path), dict[str, str]()
+
+    def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
+        """Those that failed first, then the teacher's replies as they come."""
+        requests = list(requests)
+        keys = [key(self.identity, request) for request in requests] if self._path else [""] * len(requests)
+        failed = [index for index, asked in enumerate(keys) if asked in self._settled]
+        if failed:
+            yield [(index, Reply(finish="failed", failure=self._settled[keys[index]])) for index in failed]
+        left = [index for index, asked in enumerate(keys) if asked not in self._settled]
+        for group in self._teacher.answer([requests[index] for index in left]):
+            placed = [(left[place], reply) for place, reply in group]
+            self._fresh |= {keys[index]: reply.failure for index, reply in placed if reply.finish == "failed"}
+            yield placed
+
+    def settle(self) -> None:
+        """What has failed until now is part of what is done."""
+        if self._path and self._fresh:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.writelines(
+                    json.dumps({"key": asked, "failure": failure}, ensure_ascii=False) + "\n"
+                    for asked, failure in self._fresh.items()
+                )
+            self._settled |= self._fresh
+            self._fresh = {}
+
+
+def _read(path: Path | None) -> dict[str, str]:
+    """The failures by their keys; a line that a kill left half written is none."""
+    found: dict[str, str] = {}
+    for line in path.read_text("utf-8").splitlines() if path and path.is_file() else ():
+        try:
+            one = json.loads(line)
+        except ValueError:
+            continue
+        found[one["key"]] = one["failure"]
+    return found
