@@ -29,7 +29,7 @@ from prompt2model.stages.export import check_replaceable, export
 from prompt2model.stages.generate import generate
 from prompt2model.stages.parse import parse
 from prompt2model.stages.retrieve import retrieve
-from prompt2model.stages.split import split
+from prompt2model.stages.split import shown_to_teacher, split
 from prompt2model.teacher import ABILITIES, WHITE_BOX, Teacher
 from prompt2model.teachers import check_teacher, choose_teacher, decided_by, open_teacher
 
@@ -224,8 +224,7 @@ class _Building:
         if "train" in stages_until(self.until):
             weights.fetch(found.base)
         made = generate(
-            task,
-            found,
+            *shown_to_teacher(task, found, self.config.split),
             config,
             teacher=self.teacher,
             test=test if "test" in given else (),

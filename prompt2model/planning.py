@@ -33,6 +33,7 @@ from prompt2model.speed import measure, parameters
 from prompt2model.stages.generate import round_sizes
 from prompt2model.stages.parse import parse
 from prompt2model.stages.retrieve import CARD_TOKENS, retrieve
+from prompt2model.stages.split import shown_to_teacher
 from prompt2model.student import LocalModel
 from prompt2model.teachers import choose_teacher
 
@@ -197,7 +198,8 @@ class _Planning:
             return self._taught("generate", "writes nothing", Work())
         strategies, filters = recipe.plan(self.task, config, self.teacher)
         how = f"by {', '.join(one.name for one in strategies)}, sifted by {', '.join(filters) or 'nothing'}"
-        needed = rehearse_writing(self.task, self.found, config, self.teacher)
+        task, found = shown_to_teacher(self.task, self.found, self.config.split)
+        needed = rehearse_writing(task, found, config, self.teacher)
         needed += rehearse_rationales(self.task, self._given() + config.count, config, self.teacher)
         writes = f"keeps {config.count} rows of what the teacher writes {how}" if config.count else "writes no row"
         thinks = ", and thinks aloud about each" if config.rationales else ""

@@ -12,7 +12,7 @@ from prompt2model.errors import ConfigError, DataError
 from prompt2model.jaccard import similarity
 from prompt2model.marks import Mark
 from prompt2model.records import Example, Found, Made, Source, Splits, TaskSpec
-from prompt2model.stages.split import FEW_REAL_ROWS, split
+from prompt2model.stages.split import FEW_REAL_ROWS, MOST_SHOWN, shown_to_teacher, split
 
 LABELS = ("bug", "billing", "other")
 MAILS = TaskSpec(instruction="Sort mails into bug, billing or other.", kind="classification", labels=LABELS)
@@ -116,7 +116,7 @@ def test_shares_and_caps_hold():
     assert [len(side) for side in sides(capped)] == [360, 10, 30]
     alone = split(MAILS, Found(base="b"), made, SplitConfig(test=0, validation=0))
     assert [len(side) for side in sides(alone)] == [400, 0, 0]
-    assert alone.notes[0] == "There is no test: its share of 400 rows is less than one."
+    assert alone.notes[0] == "There is no test: its share of 400 rows is less than one, or too many are near twins."
 
 
 def test_real_rows_are_measured_on_first_given_data_before_the_users_examples():
@@ -126,10 +126,10 @@ def test_real_rows_are_measured_on_first_given_data_before_the_users_examples():
     made = Made(examples=tuple(row(sentence(rng)) for _ in range(60)))
     splits = split(task, found, made, SplitConfig())
     assert Counter(example.source.kind for example in splits.test) == {"data": 15}
-    assert Counter(example.source.kind for example in splits.validation) == {"data": 15}
-    wider = split(task, found, made, SplitConfig(test=0.35))
-    assert Counter(example.source.kind for example in wider.test) == {"data": 30, "user": 5}
-    assert Counter(example.source.kind for example in wider.validation) == {"user": 5, "teacher": 10}
+    assert Counter(example.source.kind for example in splits.validation) == {"data": 5, "teacher": 10}
+    alone = split(task, found, Made(), SplitConfig(test=0.4, validation=0.1))
+    assert Counter(example.source.kind for example in alone.test) == {"data": 16}
+    assert Counter(example.source.kind for example in alone.validation) == {"data": 4}
 
 
 @pytest.mark.parametrize("real", [1, 5, FEW_REAL_ROWS - 1])
@@ -279,8 +279,21 @@ def test_what_a_person_has_rejected_is_on_no_side():
     assert found.dropped["rejected by a person"] == sum((one.input, one.output) in rejected for one in rows)
 
 
-@pytest.mark.parametrize(("data", "is_said"), [(10, False), (40, True), (400, False)])
-def test_rows_by_people_of_which_none_is_learned_from_are_told(data, is_said):
-    found = split(*parts(0, data, 300 if data < 400 else 20))
-    said = any(note.startswith("None of the") for note in found.notes)
-    assert said is is_said is not any(one.is_real for one in found.train)
+@pytest.mark.parametrize("data", [30, 60, 100, 1000])
+def test_half_of_the_rows_by_people_are_learned_from_at_least(data):
+    found = split(*parts(0, data, 300))
+    real = [sum(one.is_real for one in side) for side in sides(found)]
+    assert real[0] >= sum(real) / 2
+    assert sum(real[1:]) >= min(sum(real) // 2, 30) - 1
+
+
+def test_rows_that_will_not_be_measured_on_are_shown_to_the_teacher():
+    task, found, _ = parts(2, 12, 0)
+    shown, rest = shown_to_teacher(task, found, SplitConfig())
+    assert (shown.examples, rest.examples) == ((*task.examples, *found.examples), ())
+    many = parts(2, 400, 0)
+    assert shown_to_teacher(*many[:2], SplitConfig()) == many[:2]
+    shown, rest = shown_to_teacher(*many[:2], SplitConfig(test_data="test.csv"))
+    assert len(shown.examples) == 2 + MOST_SHOWN
+    assert len(rest.examples) == 400 - MOST_SHOWN
+    assert {one.output for one in shown.examples} == set(LABELS)

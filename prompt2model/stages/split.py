@@ -16,6 +16,9 @@ from prompt2model.wording import one_line
 FEW_REAL_ROWS = 20
 """With fewer rows by a person a test on them says nothing; they are worth more in training."""
 
+MOST_SHOWN = 64
+"""Rows of data that are shown to a teacher, at most: prompts take a few of them at a time."""
+
 PREFERENCE = {"user": 0, "data": 1, "teacher": 2}
 """Whose answer counts where two contradict each other, by the kind of source."""
 MEASURED_ON = {"data": 0, "user": 1, "teacher": 2}
@@ -65,8 +68,21 @@ def split(
         validation=tuple(sides["validation"]),
         test=test,
         dropped={reason: count for reason, count in dropped.most_common() if count},
-        notes=(*_notes(each, sides["train"], sides["validation"], test), *(given.notes if given else ())),
+        notes=(*_notes(each, sides["validation"], test), *(given.notes if given else ())),
     )
+
+
+def shown_to_teacher(task: TaskSpec, found: Found, config: SplitConfig) -> tuple[TaskSpec, Found]:
+    """The task with rows of data among its examples, and what was found without those, where none of them will be
+    measured on: there is a test of its own, or they are few. A teacher writes more like what it is shown.
+    """
+    real = [row for row in found.examples if row.is_real]
+    if not config.test_data and len(task.examples) + len(real) >= FEW_REAL_ROWS:
+        return task, found
+    count = min(len(real), MOST_SHOWN)
+    shown = [real[place * len(real) // count] for place in range(count)]  # of all labels, also where they are sorted
+    rest = tuple(row for row in found.examples if not any(row is one for one in shown))
+    return task.model_copy(update={"examples": (*task.examples, *shown)}), found.model_copy(update={"examples": rest})
 
 
 def _consistent(rows: Sequence[Example], task: TaskSpec) -> tuple[list[Example], Counter[str]]:
@@ -102,16 +118,22 @@ def _without_twins_of(test: Sequence[Example], rows: Sequence[Example], near_twi
 
 
 def _sides(task: TaskSpec, rows: Sequence[Example], config: SplitConfig, rng: Random) -> dict[str, list[Example]]:
-    """The rows on three sides; twins go together. What test and validation have no room for is learned from."""
+    """The rows on three sides; twins go together. What test and validation have no room for is learned from, and of
+    those by people one half at least."""
     room = {
         "test": 0 if config.test_data else min(round(config.test * len(rows)), config.max_test),
         "validation": min(round(config.validation * len(rows)), config.max_validation),
         "train": len(rows),
     }
     side_of: dict[int, str] = {}
+    real_left = sum(row.is_real for row in rows) // 2
     for group in _measured_first(task, rows, groups([row.input for row in rows], config.near_twin), rng):
-        side = next(side for side, left in room.items() if len(group) <= left)
+        real = sum(rows[place].is_real for place in group)
+        side = next(
+            side for side, left in room.items() if len(group) <= left and (side == "train" or real <= real_left)
+        )
         room[side] -= len(group)
+        real_left -= real * (side != "train")
         side_of |= dict.fromkeys(group, side)
     return {side: [row for place, row in enumerate(rows) if side_of.get(place, "train") == side] for side in room}
 
@@ -140,23 +162,16 @@ def _are_real_rows_few(rows: Sequence[Example]) -> bool:
     return real < FEW_REAL_ROWS and real < len(rows)
 
 
-def _notes(
-    rows: Sequence[Example], train: Sequence[Example], validation: Sequence[Example], test: Sequence[Example]
-) -> list[str]:
+def _notes(rows: Sequence[Example], validation: Sequence[Example], test: Sequence[Example]) -> list[str]:
     notes = []
     if _are_real_rows_few(rows) and any(row.is_real for row in rows):
         real = sum(row.is_real for row in rows)
         notes.append(f"Rows by a person are few ({real}, below {FEW_REAL_ROWS}): all of them are learned from.")
-    if (real := sum(row.is_real for row in rows)) and not any(row.is_real for row in train):
-        notes.append(
-            f"None of the {real} rows by a person is learned from: they are measured on. Rows for the test alone "
-            "(--test-data), or a smaller split.test and split.validation, leave them to be learned from."
-        )
     for what, side in (("test", test), ("validation", validation)):
         real = sum(row.is_real for row in side)
         notes.append(
             f"The {what} has {len(side)} rows: {real} by a person, {len(side) - real} by the teacher."
             if side
-            else f"There is no {what}: its share of {len(rows)} rows is less than one."
+            else f"There is no {what}: its share of {len(rows)} rows is less than one, or too many are near twins."
         )
     return notes
