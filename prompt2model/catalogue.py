@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from prompt2model import skills, weights
 from prompt2model.config import RetrieveConfig
+from prompt2model.language import SEVERAL
 from prompt2model.matching import Index
 from prompt2model.records import DataCard, ModelCard, Ranked, TaskSpec
 
@@ -124,7 +125,8 @@ def beyond_limits(card: ModelCard, config: RetrieveConfig) -> str:
 
 def covers(card: ModelCard | DataCard, language: str) -> bool:
     """Whether the card's languages include this one, as far as the card says."""
-    return not card.languages or language in card.languages or "multilingual" in card.languages
+    is_of_several = SEVERAL in card.languages or (language == SEVERAL and len(card.languages) > 1)
+    return not card.languages or language in card.languages or is_of_several
 
 
 def has_gpu() -> bool:
@@ -140,7 +142,7 @@ def _skill(card: ModelCard, task: TaskSpec) -> tuple[float, str]:
     """How well what the model was made for suits the task, and that in words."""
     wanted, made_for = skills.special(task), [tag for tag in card.tags if tag in skills.SPECIAL]
     is_general = "general" in card.tags or (card.instruct and not made_for)
-    sources = (task.language, "multilingual")
+    sources = (task.language, SEVERAL)
     if "translation" in made_for and len(card.languages) == 2 and card.languages[0] not in sources:
         return 0.2, "translates the other way"
     unspoken = [code for code in skills.languages_named(task) if not covers(card, code)]

@@ -7,6 +7,10 @@ from datetime import date
 from typing import Any
 
 USER = frozenset(("user", "human"))
+SETS = frozenset(
+    ("label", "labels", "tags", "entities", "keywords", "keyphrases", "topics", "categories", "genres", "intents")
+)
+"""Columns of which a list is read as a whole."""
 ASSISTANT = frozenset(("assistant", "gpt", "model", "bot", "chatgpt"))
 
 
@@ -27,6 +31,14 @@ def as_text(value: Any) -> str:
     if isinstance(value, Mapping):
         return json.dumps(value, ensure_ascii=False, default=str) if value else ""
     return first_text(value) if isinstance(value, Sequence) else str(value)
+
+
+def output_text(column: str, value: Any) -> str:
+    """An output cell: of several answers the first, and all of what is a set by the column's name, as tags are."""
+    is_set = column.rpartition(".")[2].casefold() in SETS
+    if is_set and isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return ", ".join(filter(None, map(as_text, value)))
+    return as_text(value)
 
 
 def first_text(values: Sequence[Any]) -> str:

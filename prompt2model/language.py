@@ -28,8 +28,21 @@ _NAMED = re.compile(
 )
 
 
-def language_of(instruction: str, inputs: Sequence[str]) -> str:
-    """The ISO 639-1 code of the inputs' language: told by them, else named in the instruction, else its own."""
+SEVERAL = "multilingual"
+"""What stands for a language where the inputs are in several, as on the Hub."""
+CERTAIN, ENOUGH_LETTERS = 0.99, 20
+"""A text of so many letters whose language is so likely is in that language."""
+
+
+def language_of(instruction: str, inputs: Sequence[str], labels: Sequence[str] = ()) -> str:
+    """The ISO 639-1 code of the inputs' language: told by them, else named in the instruction, else its own.
+
+    SEVERAL where the labels are languages, or the inputs are in different ones beyond doubt.
+    """
+    if labels and all(label.casefold() in (*LANGUAGES, *LANGUAGES.values()) for label in labels):
+        return SEVERAL
+    if len({_certain(text) for text in inputs} - {""}) > 1:
+        return SEVERAL
     told = _detect("\n".join(inputs)) if inputs else ""
     if told:
         return told
@@ -46,13 +59,16 @@ def probability(text: str, language: str) -> float | None:
     return float(dict(_identifier().rank(text[:5000]))[language])
 
 
-def _detect(text: str) -> str:
+def _detect(text: str, *, letters: int = 2, above: float = 0.5) -> str:
     """The likeliest language, or "" where the text is too short or too technical to tell."""
-    letters = "".join(character for character in text if character.isalpha())
-    if len(letters) < 2:
+    if sum(map(str.isalpha, text)) < letters:
         return ""
     code, probability = _identifier().classify(text[:5000])
-    return str(code) if probability > 0.5 else ""
+    return str(code) if probability > above else ""
+
+
+def _certain(text: str) -> str:
+    return _detect(text, letters=ENOUGH_LETTERS, above=CERTAIN)
 
 
 @cache

@@ -110,7 +110,7 @@ class TaskSpec(Record):
     """What an output looks like, in a few words: "one of: positive, negative", "one line of text"."""
     metric: str = "rouge_l"
     language: str = "en"
-    """The ISO 639-1 code of the inputs' language."""
+    """The ISO 639-1 code of the inputs' language; `multilingual` where there are several."""
     answer_after: str = ""
     """What precedes the answer where something is written before it, as by a student that thinks; else nothing."""
     notes: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from prompt2model import hub
-from prompt2model.cells import as_text, first_exchange, flat, joined
+from prompt2model.cells import as_text, first_exchange, flat, joined, output_text
 from prompt2model.choices import MAX_WORDS
 from prompt2model.columns import Columns, NoColumn, choose
 from prompt2model.config import RetrieveConfig
@@ -245,7 +245,7 @@ def _written_by_a_teacher(row: Row) -> Source | None:
 def _pair(row: Row, columns: Columns) -> tuple[str, str]:
     if not columns.output:
         return first_exchange(row.get(columns.inputs[0]))
-    return joined(row, columns.inputs), as_text(row.get(columns.output))
+    return joined(row, columns.inputs), output_text(columns.output, row.get(columns.output))
 
 
 def _spelled(outputs: Sequence[str], labels: Sequence[str]) -> dict[str, str]:

@@ -335,8 +335,8 @@ def test_what_failed_before_an_interruption_has_failed_when_it_goes_on(tmp_path)
             raise Killed
         return Reply(finish="failed", failure="time-out") if len(asked) == 5 else write_or_judge(request)
 
+    teacher = Cached(Scripted(fails_then_dies), tmp_path / "cache")
     with pytest.raises(Killed):
-        teacher = Cached(Scripted(fails_then_dies), tmp_path / "cache")
         generate(REVIEWS, NOTHING, config, teacher=teacher, failures=failures)
     with failures.open("a") as file:
         file.write('{"key": "half a li')

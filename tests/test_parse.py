@@ -453,6 +453,12 @@ def test_the_output_form_is_told_in_a_few_words(text: str, form: str) -> None:
             "de",
         ),
         ("Go", "en"),
+        ("Say whether the text is French, German or Spanish.", "multilingual"),
+        (
+            "Classify as good or bad.\n\nDas Essen war sehr gut und warm, danke -> good\n"
+            "La comida estaba fría y el servicio era lento -> bad",
+            "multilingual",
+        ),
     ],
 )
 def test_the_language_is_that_of_the_inputs(text: str, language: str) -> None:

@@ -321,6 +321,25 @@ def test_a_value_is_written_as_a_person_would(tmp_path: Path, value: Any, text: 
     assert texts(read_rows(path, OPEN, RetrieveConfig())) == [("x", text)]
 
 
+@pytest.mark.parametrize(
+    ("column", "output"), [("entities", "Anna, Bob, Rome"), ("answers", "Anna"), ("output", "Anna")]
+)
+def test_a_list_of_outputs_is_a_set_or_a_choice_by_the_name_of_its_column(tmp_path, column, output):
+    content = json.dumps({"input": "Anna and Bob went to Rome.", column: ["Anna", "Bob", "Rome"]}) + "\n"
+    (tmp_path / "rows.jsonl").write_text(content)
+    task = TaskSpec(instruction="Name who and what is named.")
+    read = read_rows(str(tmp_path / "rows.jsonl"), task, RetrieveConfig(input_column="input", output_column=column))
+    assert [example.output for example in read.examples] == [output]
+
+
+def test_a_number_with_a_sign_is_another_label(tmp_path):
+    (tmp_path / "rows.csv").write_text("text,label\na good one,1\na bad one,0\nnobody has seen it,-1\n")
+    task = TaskSpec(instruction="Is it good?", kind="classification", labels=("0", "1"))
+    read = read_rows(str(tmp_path / "rows.csv"), task, RetrieveConfig())
+    assert [example.output for example in read.examples] == ["1", "0"]
+    assert read.dropped == {"output is none of the labels": 1}
+
+
 def test_an_input_that_is_cut_into_words_is_put_together(tmp_path: Path) -> None:
     path = write(tmp_path, "rows.jsonl", [{"input": ["a", "good", "film"], "output": "x"}])
     assert texts(read_rows(path, OPEN, RetrieveConfig())) == [("a good film", "x")]

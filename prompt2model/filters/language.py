@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from prompt2model.filters import Sieve
 from prompt2model.language import probability
 from prompt2model.records import Dropped, Example
+from prompt2model.wording import characters_a_word, words
 
 NEEDS = ()
 KINDS = ("classification", "generation")
 LOOKS_AT = ()
 
+FEW_WORDS = 2
 UNLIKELY = 0.01
 """Below it, a text is not in the task's language. Of 5,700 English inputs by people, down to one word, none is."""
 
@@ -20,7 +22,9 @@ def sift(candidates: Sequence[Example], sieve: Sieve) -> list[Example | Dropped]
 
 
 def _may_be(text: str, language: str) -> bool:
-    likely = probability(text, language)
+    """A word or two may be names, and tell nothing."""
+    found = words(text)
+    likely = probability(text, language) if len(found) > FEW_WORDS * characters_a_word(found) else None
     return likely is None or likely >= UNLIKELY
 
 

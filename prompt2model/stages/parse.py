@@ -11,7 +11,7 @@ from prompt2model.config import ParseConfig
 from prompt2model.description import check_description
 from prompt2model.errors import TaskError
 from prompt2model.labels import find_labels, label_sets, possible_sets
-from prompt2model.language import LANGUAGES, language_of
+from prompt2model.language import LANGUAGES, SEVERAL, language_of
 from prompt2model.notations import Reading, read_notation, without
 from prompt2model.outputs import form_of, metric_named, named_metric, usual_metric
 from prompt2model.pairs import Pair, shortened
@@ -65,7 +65,7 @@ def parse(description: str, config: ParseConfig = ParseConfig(), *, teacher: Tea
         labels=labels,
         output_form=form_of(labels, reading.instruction, outputs),
         metric=metric,
-        language=_language(reading, examples, config),
+        language=_language(reading, examples, labels, config),
         notes=(*notes, *decided.notes, *metric_notes, *_unread(reading)),
         dropped=dict(+(reading.dropped + doubles)),
     )
@@ -272,12 +272,14 @@ def _metric(reading: Reading, kind: Kind, outputs: list[str], config: ParseConfi
     return named or usual, ()
 
 
-def _language(reading: Reading, examples: Sequence[Example], config: ParseConfig) -> str:
-    """An ISO 639-1 code. Raises TaskError when the one that is demanded is none."""
+def _language(reading: Reading, examples: Sequence[Example], labels: Sequence[str], config: ParseConfig) -> str:
+    """An ISO 639-1 code, or that there are several. Raises TaskError when the one that is demanded is none."""
     demanded = config.language if config.language != "auto" else reading.declared.language
     if not demanded:
-        return language_of(reading.instruction, [example.input for example in examples])
+        return language_of(reading.instruction, [example.input for example in examples], labels)
     code = LANGUAGES.get(demanded.strip().lower(), demanded.strip().lower())
-    if not (code.isalpha() and len(code) in (2, 3)):
-        raise TaskError(f"There is no language {demanded!r}.", hint="Give its ISO 639-1 code, for instance de.")
+    if code != SEVERAL and not (code.isalpha() and len(code) in (2, 3)):
+        raise TaskError(
+            f"There is no language {demanded!r}.", hint=f"Give its ISO 639-1 code, for instance de, or {SEVERAL}."
+        )
     return code

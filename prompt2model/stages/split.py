@@ -129,9 +129,8 @@ def _sides(task: TaskSpec, rows: Sequence[Example], config: SplitConfig, rng: Ra
     real_left = sum(row.is_real for row in rows) // 2
     for group in _measured_first(task, rows, groups([row.input for row in rows], config.near_twin), rng):
         real = sum(rows[place].is_real for place in group)
-        side = next(
-            side for side, left in room.items() if len(group) <= left and (side == "train" or real <= real_left)
-        )
+        fits = [side for side, left in room.items() if len(group) <= left]
+        side = fits[0] if real <= real_left else "train"
         room[side] -= len(group)
         real_left -= real * (side != "train")
         side_of |= dict.fromkeys(group, side)
