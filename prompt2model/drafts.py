@@ -4,10 +4,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from math import ceil
 from random import Random
+from statistics import mean
 
 from prompt2model.conversation import Message, Request
 from prompt2model.draft_reading import BEGIN_OF_ITEM, END_OF_ITEM, ends_of_input, read_draft, read_drafts
 from prompt2model.prompts import messages, render
+from prompt2model.questions import longest_input
 from prompt2model.records import Dropped, Example, TaskSpec
 from prompt2model.strategies import Round
 from prompt2model.teacher import replies
@@ -96,12 +98,12 @@ def draft_request(prompt: tuple[Message, ...], round: Round) -> Request:
     A text that a model goes on with ends where the next item of the list would begin.
     """
     continues = prompt[-1].role == "assistant"
-    teacher, config = round.teacher, round.config
+    teacher, most = round.teacher, longest_input(round.task, round.config.max_tokens)
     return Request(
         messages=prompt,
         continues=continues,
         stop=ends_of_input(round.task) if continues else (),
-        max_tokens=min(config.max_tokens, _most_tokens(round.task)) if continues else config.max_tokens,
+        max_tokens=min(most, _most_tokens(round.task)) if continues else most,
         temperature=round.temperature,
         top_p=LOCAL_TOP_P if teacher.is_local else 1.0,
         seed=round.rng.getrandbits(31),
@@ -119,6 +121,12 @@ def list_requests(prompt: tuple[Message, ...], round: Round, size: int) -> list[
         return [(1, request.model_copy(update={"stop": (END_OF_ITEM, BEGIN_OF_ITEM)})) for request in requests]
     most_tokens = min(requests[0].max_tokens * size, LONGEST_LIST)
     return [(size, requests[0].model_copy(update={"max_tokens": most_tokens}))]
+
+
+def most_in_list(task: TaskSpec, most: int) -> int:
+    """How many inputs as long as the user's a list has room for, `most` at most."""
+    usual = mean([len(example.input.encode()) / 4 for example in task.examples] or [1])  # tokens, of four bytes
+    return max(1, min(most, int(LONGEST_LIST / max(usual, 1))))
 
 
 def sizes(count: int, most: int) -> list[int]:

@@ -33,7 +33,16 @@ def answer_request(task: TaskSpec, asked: tuple[Message, ...], *, can: frozenset
 
 def longest_answer(task: TaskSpec, usual: int) -> int:
     """Tokens that an answer may have: `usual`, or about twice those of the user's longest one (four bytes a token)."""
-    return max([usual, *(len(example.output.encode()) // 2 for example in task.examples)])
+    return _longest([example.output for example in task.examples], usual)
+
+
+def longest_input(task: TaskSpec, usual: int) -> int:
+    """The same of an input that is written."""
+    return _longest([example.input for example in task.examples], usual)
+
+
+def _longest(texts: Sequence[str], usual: int) -> int:
+    return max([usual, *(len(text.encode()) // 2 for text in texts)])
 
 
 def form_examples(task: TaskSpec, count: int) -> tuple[Example, ...]:

@@ -6,7 +6,8 @@ import pytest
 
 from prompt2model.conversation import Message, Reply, Request
 from prompt2model.draft_reading import ends_of_input, read_draft, read_drafts
-from prompt2model.drafts import MOST_SHOWN, hint, shown
+from prompt2model.drafts import MOST_SHOWN, hint, most_in_list, shown
+from prompt2model.questions import longest_input
 from prompt2model.records import Dropped, Example, Source, TaskSpec
 
 PROMPT = Request(messages=(Message(role="user", content="Write one new input whose label is clearly billing."),))
@@ -250,3 +251,11 @@ def test_hints_name_one_suggestion_of_each_aspect_and_vary():
     hints = {hint(Random(seed)) for seed in range(50)}
     assert len(hints) > 40
     assert {text.count("; ") for text in hints} == {next(iter(hints)).count("; ")}
+
+
+def test_there_is_room_for_inputs_as_long_as_the_users():
+    long = mails("word " * 1000)
+    assert longest_input(long, 256) == 2500
+    assert longest_input(mails("short"), 256) == 256
+    assert most_in_list(long, 20) == 3
+    assert most_in_list(mails("short"), 20) == most_in_list(mails(), 20) == 20

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from prompt2model.answering import answered
 from prompt2model.conversation import Message
-from prompt2model.drafts import shown, sizes, write_lists
+from prompt2model.drafts import most_in_list, shown, sizes, write_lists
 from prompt2model.prompts import messages
 from prompt2model.records import Dropped, Example
 from prompt2model.strategies import NoOptions, Round
@@ -28,7 +28,9 @@ class Options(NoOptions):
 
 def write(round: Round) -> Iterator[Example | Dropped]:
     """Lists of inputs, and the teacher's likeliest answer to each."""
-    prompts = [(size, _prompt(round, size)) for size in sizes(round.count, round.options.per_request)]
+    prompts = [
+        (size, _prompt(round, size)) for size in sizes(round.count, most_in_list(round.task, round.options.per_request))
+    ]
     yield from answered(write_lists(round, prompts), round, "example_guided")
 
 

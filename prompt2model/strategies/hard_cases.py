@@ -22,7 +22,7 @@ from prompt2model import store
 from prompt2model.answering import answered
 from prompt2model.answers import Answer
 from prompt2model.conversation import Message
-from prompt2model.drafts import sizes, write_lists
+from prompt2model.drafts import most_in_list, sizes, write_lists
 from prompt2model.errors import ConfigError
 from prompt2model.jaccard import similarity
 from prompt2model.prompts import messages
@@ -67,7 +67,7 @@ def write(round: Round) -> Iterator[Example | Dropped]:
         yield Dropped(reason="the earlier run has no row to show")
         return
     prompts: list[tuple[int, tuple[Message, ...]]] = []
-    for size in sizes(missing, round.options.per_case):
+    for size in sizes(missing, most_in_list(round.task, round.options.per_case)):
         case = work.cases.pop(0)
         work.cases.append(case)
         prompts.append((size, _prompt(round, case, size)))

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from prompt2model.answering import answered
 from prompt2model.conversation import Message
-from prompt2model.drafts import shown, sizes, write_lists
+from prompt2model.drafts import most_in_list, shown, sizes, write_lists
 from prompt2model.prompts import messages, render
 from prompt2model.records import Dropped, Example
 from prompt2model.strategies import NoOptions, Round
@@ -31,7 +31,7 @@ def write(round: Round) -> Iterator[Example | Dropped]:
     """The exercises of several lessons, and the teacher's likeliest answer to each."""
     lessons = round.once(_lessons)
     prompts: list[tuple[int, tuple[Message, ...]]] = []
-    for size in sizes(round.count, round.options.exercises):
+    for size in sizes(round.count, most_in_list(round.task, round.options.exercises)):
         lesson = lessons.pop(0)
         lessons.append(lesson)
         prompts.append((size, _prompt(round, size, *lesson)))

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from prompt2model.answering import answered
 from prompt2model.conversation import Message
-from prompt2model.drafts import draft_request, shown, sizes, write_lists
+from prompt2model.drafts import draft_request, most_in_list, shown, sizes, write_lists
 from prompt2model.prompts import messages
 from prompt2model.records import Dropped, Example
 from prompt2model.strategies import NoOptions, Round
@@ -44,7 +44,7 @@ class Options(NoOptions):
 def write(round: Round) -> Iterator[Example | Dropped]:
     """Lists of inputs about the next topics, and the teacher's likeliest answer to each."""
     topics = round.once(_Topics)
-    lists = sizes(round.count, round.options.per_request)
+    lists = sizes(round.count, most_in_list(round.task, round.options.per_request))
     prompts = [(size, _prompt(round, size, topics.draw(round))) for size in lists]
     yield from answered(write_lists(round, prompts), round, "topic_guided")
 

@@ -98,8 +98,9 @@ def _told(round: Round, prompt: tuple[Message, ...]) -> str:
 
 def _request(round: Round, prompt: tuple[Message, ...], row: str = "") -> Request:
     """Room for an input as long as the row, in tokens of three bytes, and an output."""
-    most = max(round.config.max_tokens, len(row.encode()) // 3) + longest_answer(round.task, round.config.max_tokens)
-    return draft_request(prompt, round).model_copy(update={"max_tokens": most})
+    first = draft_request(prompt, round)
+    most = max(first.max_tokens, len(row.encode()) // 3) + longest_answer(round.task, round.config.max_tokens)
+    return first.model_copy(update={"max_tokens": most})
 
 
 def _prompt(round: Round, step: str, work: _Work, rows: Sequence[dict[str, Any]]) -> tuple[Message, ...]:
