@@ -62,8 +62,13 @@ def figures(task: TaskSpec, made: Made, spent: Spent | None = None, *, seed: int
         embedding_spread=spread(embed(compared)) if len(compared) > 1 and is_at_hand() else None,
         input_words=tuple(len(words(text)) for text in inputs),
         output_words=tuple(len(words(row.output)) for row in rows),
-        usd_per_row=_usd_per_row(made, spent or made.spent, len(rows)),
+        usd_per_row=_usd_per_row(made, spent or made.spent, len(rows) + _given_reasons(made)),
     )
+
+
+def _given_reasons(made: Made) -> int:
+    """Given rows for which the teacher was paid to think aloud, and did."""
+    return len({(row.input, row.output) for row in made.explained if row.rationale})
 
 
 def _usd_per_row(made: Made, spent: Spent, rows: int) -> float | None:

@@ -45,6 +45,9 @@ def test_the_figures_count_what_was_kept_and_dropped():
     assert list(found.dropped.items()) == [("empty", 3), ("near twin", 1)]
     assert found.usd_per_row == pytest.approx(0.02)
     assert found.input_words == (3, 4, 2)
+    given = row("another film", "bad").model_copy(update={"rationale": "it is said to be dull"})
+    with_reasons = MADE.model_copy(update={"explained": (*MADE.examples, given)})
+    assert data_report.figures(TASK, with_reasons).usd_per_row == pytest.approx(0.015)
 
 
 @pytest.mark.parametrize(
