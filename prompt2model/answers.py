@@ -132,9 +132,6 @@ _DENIAL = re.compile(
 
 def _whole(label: str) -> str:
     """A pattern of the label where it is no part of a longer word, or of a number: neither 1 in -1, nor 4 in 4/10."""
-    begin, end = (f"(?{look}\\w)" for look in ("<!", "!"))
-    if label[0].isdigit():
-        begin += r"(?<![-−])(?<!\d[.,:/–])"
-    if label[-1].isdigit():
-        end = r"(?!\w|[.,:–-]\d|\s?/)"
+    begin = r"(?<!\w)(?<![-−])(?<!\d[.,:/–])" if label[0].isdigit() else r"(?<!\w)"
+    end = r"(?!\w|[.,:–-]\d|\s?/)" if label[-1].isdigit() else r"(?!\w)"
     return ("" if is_unspaced(label[0]) else begin) + re.escape(label) + ("" if is_unspaced(label[-1]) else end)
