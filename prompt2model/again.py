@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,8 @@ def train_again(folder: Path, config: Config) -> Student:
     if store.is_made(folder, "train", Student, depends_on=key):
         return run.trained
     where, is_needed = folder / "student", bool(needs_in_training(config))
-    with _alone(folder), _teacher(config, folder, "train", is_needed=is_needed) as teacher:
+    teaching = _teacher(config, folder, "train", is_needed=is_needed)
+    with _alone(folder, *_paying(folder, is_needed=is_needed)), teaching as teacher:
         student = train(run.task, splits, base, config.train, folder=where, seed=config.seed, teacher=teacher)
         if is_main_process():
             for stale in ("evaluate.json", "export.json", "report.html"):
@@ -67,12 +68,13 @@ def evaluate_again(folder: Path, config: Config, test_data: str = "") -> Report:
 
     Rows of `test_data` that the student has learned from, or their near twins, are left out and counted.
     """
-    run = Run(folder)
+    run, paying = Run(folder), _paying(folder, is_needed=measures_teacher(config))
     if test_data:
         splits, note = _measured_on(test_data, run, config)
-        measured = _measured(run, splits, config)
+        with _alone(*paying):
+            measured = _measured(run, splits, config)
         return measured.model_copy(update={"notes": (*measured.notes, *note)})
-    with _alone(folder):
+    with _alone(folder, *paying):
         measured = _measured(run, run.splits, config)
         key = stage_key("evaluate", given_to_evaluate(run.task, run.splits, run.trained, config))
         (folder / "evaluate.json").unlink(missing_ok=True)
@@ -98,9 +100,19 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _alone(folder: Path) -> AbstractContextManager[None]:
-    """Keeps other commands out of the run; the processes of this one work together."""
-    return store.alone(folder) if is_main_process() else nullcontext()
+@contextmanager
+def _alone(*folders: Path) -> Iterator[None]:
+    """Keeps other commands out of the folders; the processes of this one work together."""
+    with ExitStack() as kept:
+        if is_main_process():
+            for folder in {folder.resolve(): folder for folder in folders}.values():
+                kept.enter_context(store.alone(folder))
+        yield
+
+
+def _paying(folder: Path, *, is_needed: bool) -> list[Path]:
+    """The folder whose budget a teacher that is needed is paid from: two at once would each take all that is left."""
+    return [book_of(folder).parent] if is_needed else []
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from command import Caller, Said, quick, sentences, write_script
 
 from prompt2model import registry, store
 from prompt2model.accounts import total
+from prompt2model.book import SHARED
 from prompt2model.cli import COMMANDS, routed, run
 from prompt2model.marks import FILE, Mark, add_marks, read_marks
 from prompt2model.records import Example, Report, TaskSpec
@@ -440,6 +441,25 @@ def test_nobody_else_works_on_a_run_that_is_trained_or_measured(call: Caller, co
     with store.alone(copy):
         for command in (("train", str(copy), "--epochs", "2"), ("evaluate", str(copy))):
             assert "Another process is working" in call(*command).err
+
+
+def test_nobody_else_spends_the_budget_of_a_run_that_is_measured_on_other_rows(
+    call: Caller, copy: Path, tmp_path: Path
+):
+    (tmp_path / "test.jsonl").write_text('{"input": "quite new", "output": "positive"}')
+    command = ("evaluate", copy, "--test-data", tmp_path / "test.jsonl")
+    paid = ("--set", "evaluate.teacher=true", "--teacher", write_script(tmp_path / "answers.jsonl"))
+    with store.alone(copy):
+        assert "Another process is working" in call(*command, *paid).err
+        assert call(*command).code == 0, "nobody is asked, and nothing is written"
+
+
+def test_nobody_else_spends_the_budget_of_rounds_of_which_one_is_measured(call: Caller, copy: Path, tmp_path: Path):
+    round_1 = Path(shutil.copytree(copy, tmp_path / "rounds" / "round-1"))
+    (tmp_path / "rounds" / SHARED).touch()
+    paid = ("--set", "evaluate.teacher=true", "--teacher", write_script(tmp_path / "answers.jsonl"))
+    with store.alone(tmp_path / "rounds"):
+        assert "Another process is working" in call("evaluate", round_1, *paid).err
 
 
 @pytest.fixture
