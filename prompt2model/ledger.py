@@ -4,11 +4,12 @@ import json
 import re
 import time
 import tomllib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
@@ -98,11 +99,16 @@ def thinks(model: str) -> bool:
     return bool(re.match(r"(?:[\w.-]+/)?(?:o\d|gpt-5)", model)) and "chat" not in model
 
 
+def billed_as(name: str, options: Mapping[str, Any]) -> str:
+    """The teacher's name as it has its price: with the sign of a batch where its options send one."""
+    return name + BATCH * bool(options.get("batch"))
+
+
 def price_line(name: str) -> str:
     """The price in a few words, for the screen before anything starts."""
     found = price(name)
     if found is None and name.startswith(("http:", "https:")) and "#" not in name:
-        return f"price unknown while its model is not named ({name}#MODEL)"
+        return f"price unknown while its model is not named ({name.removesuffix(BATCH)}#MODEL)"
     if found is None:
         return f"price unknown ({home() / 'prices.toml'} can hold it: {_line(name)})"
     if not found.input and not found.output:
@@ -124,9 +130,10 @@ def model_of(name: str) -> str:
 
 
 def estimate(requests: Sequence[Request], name: str, *, times: float = 1) -> Spent:
-    """What the requests would cost at most, each asked `times` times, every answer as long as it may be.
+    """About what the requests would cost, each asked `times` times, every answer as long as it may be.
 
-    `usd` is 0 when the price is unknown; `price_line` says so. Prompts are counted at three bytes a token.
+    It is no bound: prompts are counted at three bytes a token, and no request is sent a second time. What `Metered`
+    holds back for a budget is one. `usd` is 0 when the price is unknown; `price_line` says so.
     """
     found = price(name) or FREE
     tokens_in = sum(_guess_tokens(prompt_text(request)) for request in requests)

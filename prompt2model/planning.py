@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from prompt2model import recipe
 from prompt2model.answers import most_tokens
 from prompt2model.config import Config
-from prompt2model.ledger import BATCH, price, price_line
+from prompt2model.ledger import BATCH, billed_as, price, price_line
 from prompt2model.methods import check_suits, open_method, trainings
 from prompt2model.pace import waits
 from prompt2model.pipeline import STAGES, measures_teacher, read_back, teacher_helps
@@ -70,7 +70,7 @@ def plan(text: str, config: Config, folder: Path, *, wanted: Sequence[str] = STA
         folder=folder,
         teacher=name,
         teacher_reason=reason,
-        price=price_line(name),
+        price=price_line(billed_as(name, config.teacher_options)),
         is_paid=is_paid(name),
         is_price_known=price(name) is not None,
         base=planning.found.base,

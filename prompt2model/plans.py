@@ -15,6 +15,7 @@ class Step(Record):
     requests: int = 0
     """To the teacher, as many as are usual."""
     most_requests: int = 0
+    """As many as there may be, if none is sent a second time."""
     tokens: int = 0
     """Read, written or learned from, by whichever model."""
     teacher_tokens: int = 0
@@ -22,6 +23,7 @@ class Step(Record):
     minutes: float = 0.0
     usd: float = 0.0
     most_usd: float = 0.0
+    """About what those cost with every answer as long as it may be; only a budget is a bound."""
 
 
 class Plan(Record):

@@ -101,7 +101,7 @@ def imagine(name: str, options: Mapping[str, Any], budget_usd: float = 0.0) -> I
 
 @dataclass(frozen=True)
 class Work:
-    """What a teacher would be asked: as usual, and at most."""
+    """What a teacher would be asked: as usual, and at most if nothing is asked a second time."""
 
     requests: float = 0
     most_requests: float = 0

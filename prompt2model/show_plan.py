@@ -6,7 +6,10 @@ from rich.text import Text
 from prompt2model.plans import Plan, Step
 from prompt2model.show import count, tenths, titled
 
-MOST = "every answer as long as it may be, and as many candidates as generate.over_generate allows"
+MOST = (
+    "about, with every answer as long as it may be and as many candidates as generate.over_generate allows, "
+    "if no request has to be repeated; --budget is a limit"
+)
 
 
 def plan_table(plan: Plan) -> Table:

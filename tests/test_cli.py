@@ -22,7 +22,12 @@ from prompt2model import registry, store
 from prompt2model.accounts import total
 from prompt2model.book import SHARED
 from prompt2model.cli import COMMANDS, routed, run
+from prompt2model.cli.consent import accept_cost
+from prompt2model.cli.screen import Screen
+from prompt2model.config import load_config
+from prompt2model.errors import ConfigError
 from prompt2model.marks import FILE, Mark, add_marks, read_marks
+from prompt2model.plans import Step
 from prompt2model.records import Example, Report, TaskSpec
 from prompt2model.run import Run
 
@@ -507,6 +512,7 @@ def test_a_plan_says_what_would_be_read_written_and_paid(call: Caller, tmp_path:
     assert "reads 2 rows" in does["retrieve"]
     assert "(Mail body -> verdict) without 1: 1 output is none of the labels" in does["retrieve"]
     assert "by label_first, sifted by format, duplicate" in does["generate"]
+    assert "if no request has to be repeated" in call(*command, "--teacher", "openai:gpt-5-mini").out
     assert "less than the usual $" in call(*command, "--teacher", "openai:gpt-5-mini", "--budget", "0.1").out
     unknown = ("--teacher", "https://models.example/v1#m")
     assert call(*command, *unknown).out.split()[-1] == "?"
@@ -583,6 +589,26 @@ def test_batch_is_a_flag(call: Caller, priced):
     assert said.code == 0, said.err
     assert len(said.out.splitlines()) == 80
     assert len(priced.batches.made) == 1
+    assert "$0.5 in, $1 out per million tokens" in said.err, "half of what the server's price list says"
+
+
+class AtTerminal(Screen):
+    """Somebody sits there, and does not agree to what is asked."""
+
+    is_interactive = True
+
+    def accept(self, question: str) -> bool:
+        self.question = question
+        return False
+
+
+def test_whoever_is_asked_for_consent_sees_the_price_however_quiet_the_screen_is(priced):
+    screen, name = AtTerminal(quiet=True), f"{priced.url}#m"
+    steps = [Step(stage="generate", does="", requests=3, most_requests=5, usd=1.25, most_usd=4)]
+    with pytest.raises(ConfigError, match="Nobody agreed"):
+        accept_cost(load_config(teacher=name), lambda: steps, screen, yes=False)
+    assert screen.question.startswith("That is about $1.25 for up to 5 requests, $4.00 when")
+    assert screen.question.endswith(f"Go on with {name}?")
 
 
 def test_a_budget_that_is_too_small_is_never_passed(call: Caller, priced):

@@ -142,6 +142,8 @@ def test_a_longer_description_costs_more(tiny_decoder: Path, monkeypatch: pytest
     assert known is not None
     assert short.is_paid
     assert short.price.startswith(f"${known.input:g} in")
+    batched = planned(tiny_decoder, "openai:gpt-5-mini", teacher_options__batch=True)
+    assert batched.price.startswith(f"${known.input / 2:g} in")
 
 
 def test_a_local_teacher_costs_time_and_no_money(tiny_decoder: Path):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from prompt2model.cli.screen import Screen
 from prompt2model.config import Config
 from prompt2model.errors import ConfigError, TeacherError
-from prompt2model.ledger import price, price_line
+from prompt2model.ledger import billed_as, price, price_line
 from prompt2model.plans import Step
 from prompt2model.teachers import check_teacher, choose_teacher, open_teacher
 
@@ -18,7 +18,7 @@ def accept_cost(config: Config, steps: Callable[[], Iterable[Step]], screen: Scr
     """
     check_teacher(config.teacher, config.teacher_options)
     name, reason = choose_teacher(config.teacher)
-    screen.say(f"Teacher: {name} ({reason}); {price_line(name)}.", "dim")
+    screen.say(f"Teacher: {name} ({reason}); {price_line(billed_as(name, config.teacher_options))}.", "dim")
     if price(name) is not None and not is_dear(name):
         return []
     full = _full_name(name)
@@ -26,7 +26,7 @@ def accept_cost(config: Config, steps: Callable[[], Iterable[Step]], screen: Scr
     if full != name and is_dear(full):
         if not any(step.most_requests for step in planned):
             return planned
-        screen.say(f"Its only model is {full}; {price_line(full)}.", "dim")
+        screen.say(f"Its only model is {full}; {price_line(billed_as(full, config.teacher_options))}.", "dim")
         if not (yes or config.budget_usd):
             raise ConfigError(
                 f"{full} costs money, and what the run may cost is not known while the model is not named.",
@@ -41,8 +41,9 @@ def accept_cost(config: Config, steps: Callable[[], Iterable[Step]], screen: Scr
             f"{name} costs money, and nobody has agreed to that. {cost}",
             hint="--yes accepts it, --budget 5 lets it cost 5 US dollars at most, --teacher transformers:… is free.",
         )
-    screen.say(cost)
-    if not (yes or config.budget_usd or screen.accept("Go on?")):
+    if yes or config.budget_usd:
+        screen.say(cost)
+    elif not screen.accept(f"{cost} Go on with {name}?"):  # in one piece: a quiet screen shows nothing else
         raise ConfigError(
             "Nobody agreed, so the teacher was not asked.",
             hint="--budget 5 sets a limit; build --dry-run shows what would run.",
