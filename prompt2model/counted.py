@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from prompt2model import progress
 from prompt2model.conversation import Reply, Request
 from prompt2model.errors import BudgetExceeded
-from prompt2model.ledger import FREE, price
+from prompt2model.ledger import FREE, cost, price
 from prompt2model.records import Spent
 from prompt2model.teacher import Teacher
 
@@ -29,7 +29,8 @@ class Counted:
         self.spent = Spent()
         self.exceeded: BudgetExceeded | None = None
         self._goes_on = goes_on
-        self._teacher, self._advance, self._price = teacher, advance, price(teacher.name) or FREE
+        self._teacher, self._advance = teacher, advance
+        self._price = FREE if teacher.is_local else price(teacher.name)
 
     def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
         requests = list(requests)
@@ -49,7 +50,8 @@ class Counted:
         for group in self._teacher.answer(requests):
             fresh = [reply for _, reply in group if not reply.cached]
             hits = len(group) - len(fresh)
-            self.spent += self._price.of(fresh) + Spent(requests=hits, cached=hits, seconds=time.monotonic() - began)
+            known = Spent(requests=hits, cached=hits, seconds=time.monotonic() - began)
+            self.spent += cost(fresh, self._price) + known
             self._advance(0, note=f"{self.spent.requests} replies")
             yield group
             began = time.monotonic()

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 from prompt2model import charts
 from prompt2model.embeddings import embed, is_at_hand
 from prompt2model.jaccard import Likeness
-from prompt2model.ledger import price
 from prompt2model.prompts import render
 from prompt2model.records import Example, Made, Spent, TaskSpec
 from prompt2model.report import source_name
@@ -62,7 +61,7 @@ def figures(task: TaskSpec, made: Made, spent: Spent | None = None, *, seed: int
         embedding_spread=spread(embed(compared)) if len(compared) > 1 and is_at_hand() else None,
         input_words=tuple(len(words(text)) for text in inputs),
         output_words=tuple(len(words(row.output)) for row in rows),
-        usd_per_row=_usd_per_row(made, spent or made.spent, len(rows) + _given_reasons(made)),
+        usd_per_row=_usd_per_row(spent or made.spent, len(rows) + _given_reasons(made)),
     )
 
 
@@ -71,9 +70,8 @@ def _given_reasons(made: Made) -> int:
     return len({(row.input, row.output) for row in made.explained if row.rationale})
 
 
-def _usd_per_row(made: Made, spent: Spent, rows: int) -> float | None:
-    is_unknown = spent.requests > spent.cached and not spent.usd and made.teacher and price(made.teacher) is None
-    return None if is_unknown else spent.usd / max(rows, 1)
+def _usd_per_row(spent: Spent, rows: int) -> float | None:
+    return spent.usd / max(rows, 1) if spent.is_price_known else None
 
 
 def _rows(made: Made) -> list[Example]:

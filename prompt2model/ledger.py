@@ -73,6 +73,11 @@ FREE = Price(input=0, output=0)
 LOCAL = ("transformers", "scripted", "vllm")
 
 
+def cost(replies: Collection[Reply], price: Price | None) -> Spent:
+    """What the replies cost at a price; of one that is not known, how many they are."""
+    return price.of(replies) if price else FREE.of(replies) + Spent(unpriced=len(replies))
+
+
 def price(name: str) -> Price | None:
     """The price of a teacher by the name that `--teacher` takes; None when it is not known.
 
@@ -173,7 +178,7 @@ class Metered:
             teacher.is_local,
         )
         self.spent = Spent()
-        self.within, self._price, self._budget_usd = teacher, price or FREE, budget_usd
+        self.within, self._price, self._budget_usd = teacher, price, budget_usd
         self._reserved: dict[int, float] = {}
         self._reserved_usd, self._lock = 0.0, Lock()
         self._at_risk = 0.0 if teacher.name.endswith(BATCH) else 1 / MOST_PAID_ATTEMPTS
@@ -225,7 +230,7 @@ class Metered:
             self._write_off()
 
     def _count(self, first: int, group: list[tuple[int, Reply]], seconds: float) -> None:
-        spent = self._price.of([reply for _, reply in group])
+        spent = cost([reply for _, reply in group], self._price)
         with self._lock:
             self.spent += spent + Spent(seconds=seconds)
             self._reserved_usd -= sum(self._reserved.pop(first + index) for index, _ in group)
@@ -241,8 +246,9 @@ class Metered:
             self._book.add(lost)
 
     def _worst_usd(self, request: Request) -> float:
-        tokens_in, tokens_out = most_tokens_in(request), most_tokens_out(request, reasoning=self._price.reasoning)
-        return MOST_PAID_ATTEMPTS * self._price.usd(tokens_in, tokens_out)
+        price = self._price or FREE
+        tokens_in, tokens_out = most_tokens_in(request), most_tokens_out(request, reasoning=price.reasoning)
+        return MOST_PAID_ATTEMPTS * price.usd(tokens_in, tokens_out)
 
     def _exceeded(self, request: Request) -> BudgetExceeded:
         return BudgetExceeded(

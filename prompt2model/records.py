@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_serializer, field_validator
 
 Kind = Literal["classification", "generation"]
 Architecture = Literal["decoder", "encoder-decoder"]
@@ -86,7 +86,24 @@ class Spent(Record):
     tokens_out: int = 0
     tokens_cached: int = 0
     usd: float = 0.0
+    """Of the requests whose price is known; null in JSON where requests were paid for and that is none of them."""
+    unpriced: int = 0
+    """Requests whose price is not known."""
     seconds: float = 0.0
+
+    @property
+    def is_price_known(self) -> bool:
+        """Whether `usd` says anything: it does not when nothing but requests of unknown price was asked."""
+        return bool(self.usd or not self.unpriced)
+
+    @field_serializer("usd", when_used="json")
+    def _unknown_as_null(self, usd: float) -> float | None:
+        return usd if self.is_price_known else None
+
+    @field_validator("usd", mode="before")
+    @classmethod
+    def _null_as_nothing(cls, usd: float | None) -> float:
+        return usd or 0.0
 
     def __add__(self, other: "Spent") -> "Spent":
         return Spent(**{key: value + getattr(other, key) for key, value in self})

@@ -12,17 +12,19 @@ def spent_lines(ledger: Sequence[Entry], planned: Sequence[Step], minutes: float
     if not planned:
         return []
     spent, stages = total(ledger), dict.fromkeys(entry.stage for entry in ledger)
-    by_stage = [f"{stage} {_usd(total(one for one in ledger if one.stage == stage).usd)}" for stage in stages]
+    by_stage = [f"{stage} {_usd(total(one for one in ledger if one.stage == stage))}" for stage in stages]
+    requests, usd = sum(step.requests for step in planned), sum(step.usd for step in planned)
     said = Spent(
-        requests=sum(step.requests for step in planned),
+        requests=requests,
         tokens_in=sum(step.teacher_tokens for step in planned),
-        usd=sum(step.usd for step in planned),
+        usd=usd,
+        unpriced=0 if usd else requests,
     )
     again = f" ({spent.tokens_cached:,} of them from the provider's cache)" if spent.tokens_cached else ""
     tokens = f"{spent.tokens_in:,} tokens read{again}, {spent.tokens_out:,} written"
     cached = f" ({spent.cached:,} of {spent.requests:,} answers from the cache)" if spent.cached else ""
     return [
-        f"teacher {tokens}, {_usd(spent.usd)}" + (f": {', '.join(by_stage)}" if by_stage else "") + cached,
+        f"teacher {tokens}, {_usd(spent)}" + (f": {', '.join(by_stage)}" if by_stage else "") + cached,
         f"        The plan said {_figures(said, sum(step.minutes for step in planned))}",
         f"        it was        {_figures(spent, minutes)}",
     ]
@@ -30,8 +32,11 @@ def spent_lines(ledger: Sequence[Entry], planned: Sequence[Step], minutes: float
 
 def _figures(spent: Spent, minutes: float) -> str:
     asked = f"{spent.requests:,} requests, {spent.tokens_in + spent.tokens_out:,} tokens"
-    return f"{asked}, {minutes:.1f} minutes, {_usd(spent.usd)}"
+    return f"{asked}, {minutes:.1f} minutes, {_usd(spent)}"
 
 
-def _usd(usd: float) -> str:
-    return f"${usd:.2f}" if usd >= 0.1 else f"${usd:.4f}"
+def _usd(spent: Spent) -> str:
+    if not spent.is_price_known:
+        return "price unknown"
+    known = f"${spent.usd:.2f}" if spent.usd >= 0.1 else f"${spent.usd:.4f}"
+    return f"{known} and {spent.unpriced:,} requests whose price is unknown" if spent.unpriced else known

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from prompt2model.accounts import NAME, accounted, entries, total
+from prompt2model.accounts import NAME, Entry, accounted, entries, total
 from prompt2model.conversation import Message, Reply, Request
 from prompt2model.ledger import Metered, Price
+from prompt2model.plans import Step
 from prompt2model.records import Spent
+from prompt2model.spending import spent_lines
 from prompt2model.teacher import Teacher, replies
 from prompt2model.teachers.scripted import Scripted
 
@@ -46,6 +48,18 @@ def test_a_stage_that_is_broken_off_is_noted_too(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         work()
     assert entries(tmp_path)[0].spent.requests == 1
+
+
+def test_an_unknown_price_is_said_to_be_unknown_and_not_nothing() -> None:
+    asked = Spent(requests=2, tokens_in=90_000, tokens_out=50_000, unpriced=2)
+    planned = [Step(stage="generate", does="", requests=3, teacher_tokens=100)]
+    assert spent_lines([Entry(stage="generate", teacher="m", spent=asked)], planned, 1.0) == [
+        "teacher 90,000 tokens read, 50,000 written, price unknown: generate price unknown",
+        "        The plan said 3 requests, 100 tokens, 0.0 minutes, price unknown",
+        "        it was        2 requests, 140,000 tokens, 1.0 minutes, price unknown",
+    ]
+    both = [Entry(stage="generate", teacher="m", spent=one) for one in (asked, Spent(requests=1, usd=5.0))]
+    assert "written, $5.00 and 2 requests whose price is unknown: " in spent_lines(both, planned, 1.0)[0]
 
 
 def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path: Path) -> None:

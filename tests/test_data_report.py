@@ -155,6 +155,12 @@ def test_the_price_of_a_row_is_that_of_all_goes_at_it(run, capsys):
     assert "0.0900 for 8 requests" in (run / "data.html").read_text(encoding="utf-8")
 
 
+def test_rows_of_an_unknown_price_are_not_said_to_have_cost_nothing():
+    spent = Spent(requests=7, unpriced=7)
+    assert data_report.figures(TASK, MADE, spent).usd_per_row is None
+    assert "price unknown, for 7 requests" in data_report.html(TASK, MADE, spent)
+
+
 def test_the_command_data_shows_the_figures_and_writes_the_page(run, capsys):
     assert call(["data", str(run)]) == 0
     told = capsys.readouterr()

@@ -18,6 +18,7 @@ from prompt2model.ledger import (
     price_line,
     thinks,
 )
+from prompt2model.records import Spent
 from prompt2model.teachers.scripted import Scripted
 
 DOLLAR = Price(input=0, output=1_000_000)
@@ -146,6 +147,16 @@ def test_what_was_spent_is_counted() -> None:
     teacher = Metered(Scripted([paid(2), paid(3)]), price=DOLLAR)
     list(teacher.answer([request(0), request(1)]))
     assert (teacher.spent.requests, teacher.spent.tokens_out, teacher.spent.usd) == (2, 5, 5.0)
+
+
+def test_what_was_asked_at_an_unknown_price_is_not_counted_as_free() -> None:
+    teacher = Metered(Scripted([paid(2), paid(3)]), price=None)
+    list(teacher.answer([request(0), request(1)]))
+    assert (teacher.spent.tokens_out, teacher.spent.unpriced, teacher.spent.is_price_known) == (5, 2, False)
+    told = teacher.spent.model_dump(mode="json")
+    assert told["usd"] is None
+    assert Spent.model_validate(told) == teacher.spent
+    assert (teacher.spent + Spent(requests=1, usd=3.0)).model_dump(mode="json")["usd"] == 3.0
 
 
 @pytest.mark.parametrize("budget", [3, 4, 5, 10, 30, 100])
