@@ -6,11 +6,14 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from prompt2model import book
 from prompt2model.errors import RunError
 from prompt2model.records import Record, Spent
 from prompt2model.teacher import Teacher, spent_by
 
 NAME = "ledger.jsonl"
+UNNOTED = "before a kill"
+"""The stage of an entry for what a process had paid, or had under way, and could not note when it was ended."""
 
 
 class Entry(Record):
@@ -18,6 +21,7 @@ class Entry(Record):
 
     stage: str
     teacher: str
+    """Its name; empty where the process that asked it could not note it."""
     spent: Spent
 
 
@@ -31,7 +35,20 @@ def accounted(folder: Path, stage: str, opened: Iterable[Teacher]) -> Iterator[N
         for teacher in opened:
             spent = spent_by(teacher) - before.get(id(teacher), Spent())
             if spent.requests:
-                _write(folder / NAME, Entry(stage=stage, teacher=teacher.name, spent=spent))
+                add(folder, Entry(stage=stage, teacher=teacher.name, spent=spent))
+
+
+def settle(folder: Path) -> None:
+    """Enter what the run's book knows and its ledger does not, so that both come to the same.
+
+    For a process that alone works on the run, before it asks anything.
+    """
+    path = book.book_of(folder)
+    sharing = path.parent.glob("round-*") if path.name == book.SHARED else [folder]
+    noted_usd = sum(total(entries(one)).usd for one in sharing)
+    unnoted_usd = round(sum(book.read(path)) - noted_usd, 9)
+    if unnoted_usd > 0:
+        add(folder, Entry(stage=UNNOTED, teacher="", spent=Spent(usd=unnoted_usd)))
 
 
 def entries(folder: Path) -> list[Entry]:
@@ -58,7 +75,9 @@ def total(found: Iterable[Entry]) -> Spent:
     return sum((entry.spent for entry in found), Spent())
 
 
-def _write(path: Path, entry: Entry) -> None:
+def add(folder: Path, entry: Entry) -> None:
+    """Write the entry below the others. Raises RunError when that cannot be done."""
+    path = folder / NAME
     try:
         with path.open("a", encoding="utf-8") as file:
             file.write("\n" + entry.model_dump_json())

@@ -121,6 +121,8 @@ def _teacher(config: Config, folder: Path, stage: str, *, is_needed: bool) -> It
     name, book = config.teacher, book_of(folder)
     opened: list[Teacher] = []
     if is_needed:
+        if is_main_process():
+            accounts.settle(folder)
         opened = [open_teacher(name, options=config.teacher_options, budget_usd=config.budget_usd, book=book)]
     with accounts.accounted(folder, stage, opened):
         yield opened[0] if opened else None

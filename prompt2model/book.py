@@ -20,10 +20,8 @@ class Book:
     def __init__(self, path: Path) -> None:
         """What was at risk when the process before died counts as spent."""
         self._path = path
-        entries = [_entry(line) for line in path.read_text().splitlines()] if path.exists() else []
-        risks = [entry["at_risk_usd"] for entry in entries if "at_risk_usd" in entry]
-        self._at_risk_usd = risks[-1] if risks else 0.0
-        self.usd = sum(entry.get("usd", 0.0) for entry in entries) + self._at_risk_usd
+        spent_usd, self._at_risk_usd = read(path)
+        self.usd = spent_usd + self._at_risk_usd
         self.add(self._at_risk_usd)
 
     def add(self, usd: float, *, at_risk_usd: float = 0.0) -> None:
@@ -44,6 +42,13 @@ class Book:
                 file.write("\n" + json.dumps(entry) if file.tell() else json.dumps(entry))
         except OSError as error:
             raise RunError(f"{self._path} cannot be written: {error.strerror}.", hint="Is the disk full?") from error
+
+
+def read(path: Path) -> tuple[float, float]:
+    """US dollars that were spent, and that were at risk when the book was last written in."""
+    entries = [_entry(line) for line in path.read_text().splitlines()] if path.exists() else []
+    risks = [entry["at_risk_usd"] for entry in entries if "at_risk_usd" in entry]
+    return sum(entry.get("usd", 0.0) for entry in entries), risks[-1] if risks else 0.0
 
 
 def book_of(run: Path) -> Path:

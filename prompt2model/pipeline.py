@@ -76,6 +76,7 @@ def build(
     _check_names(config)
     folder = store.open_run(Path(out) if out else default_folder(text)).resolve()
     with store.alone(folder):
+        accounts.settle(folder)
         check_replaceable(folder / MODEL)
         keep_description(folder, text)
         (folder / "settings.toml").write_text(as_toml(config), encoding="utf-8")

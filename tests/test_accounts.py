@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from prompt2model.accounts import NAME, Entry, accounted, entries, total
+from prompt2model.accounts import NAME, UNNOTED, Entry, accounted, entries, settle, total
+from prompt2model.book import OWN, SHARED, Book, read
 from prompt2model.conversation import Message, Reply, Request
 from prompt2model.ledger import Metered, Price
 from prompt2model.plans import Step
@@ -16,8 +17,12 @@ from prompt2model.teachers.scripted import Scripted
 ASKED = [Request(messages=(Message(role="user", content="?"),))]
 
 
-def metered() -> Metered:
-    return Metered(Scripted(lambda _: Reply(text="a", tokens_out=2)), price=Price(input=0, output=1e6))
+PLANNED = [Step(stage="generate", does="", requests=3, teacher_tokens=100, usd=3)]
+PAID = Entry(stage="generate", teacher="m", spent=Spent(requests=2, usd=2.0))
+
+
+def metered(book: Path | None = None) -> Metered:
+    return Metered(Scripted(lambda _: Reply(text="a", tokens_out=2)), price=Price(input=0, output=1e6), book=book)
 
 
 def test_each_stage_is_noted_with_what_it_alone_cost(tmp_path: Path) -> None:
@@ -60,6 +65,48 @@ def test_an_unknown_price_is_said_to_be_unknown_and_not_nothing() -> None:
     ]
     both = [Entry(stage="generate", teacher="m", spent=one) for one in (asked, Spent(requests=1, usd=5.0))]
     assert "written, $5.00 and 2 requests whose price is unknown: " in spent_lines(both, planned, 1.0)[0]
+
+
+def test_what_a_killed_process_had_paid_is_entered_by_the_next_one(tmp_path: Path) -> None:
+    killed = metered(tmp_path / OWN)
+    with accounted(tmp_path, "parse", [killed]):
+        replies(killed, ASKED)
+    asking = killed.answer(ASKED * 3)
+    next(asking)  # and no further: two more are under way
+    for _ in range(2):
+        settle(tmp_path)
+        assert [entry.stage for entry in entries(tmp_path)] == ["parse", UNNOTED]
+        assert total(entries(tmp_path)).usd == pytest.approx(sum(read(tmp_path / OWN)))
+    asking.close()
+
+
+def test_rounds_that_share_a_book_are_settled_together(tmp_path: Path) -> None:
+    (tmp_path / SHARED).touch()
+    for name in ("round-1", "round-2"):
+        (tmp_path / name).mkdir()
+        teacher = metered(tmp_path / SHARED)
+        with accounted(tmp_path / name, "generate", [teacher]):
+            replies(teacher, ASKED)
+    Book(tmp_path / SHARED).add(3.0)
+    settle(tmp_path / "round-2")
+    assert [(entry.stage, entry.spent.usd) for entry in entries(tmp_path / "round-2")] == [
+        ("generate", 2.0),
+        (UNNOTED, 3.0),
+    ]
+
+
+def test_what_was_paid_before_a_kill_is_told_apart() -> None:
+    ledger = [Entry(stage=UNNOTED, teacher="", spent=Spent(usd=100.0)), PAID]
+    before, now, *_ = spent_lines(ledger, PLANNED, 1.0)
+    assert before.strip() == "$100.00 was paid before, by a process that was ended"
+    assert now == "teacher 0 tokens read, 0 written, $2.00: generate $2.00"
+
+
+def test_of_work_that_was_broken_off_it_is_told_what_it_cost_and_not_that_the_plan_was_wrong() -> None:
+    assert spent_lines([PAID], PLANNED, 1.0, is_done=False) == [
+        "teacher 0 tokens read, 0 written, $2.00: generate $2.00"
+    ]
+    assert spent_lines([], PLANNED, 1.0, is_done=False) == []
 
 
 def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path: Path) -> None:

@@ -19,16 +19,17 @@ from chat_server import serve
 from command import Caller, Said, quick, sentences, write_script
 
 from prompt2model import registry, store
-from prompt2model.accounts import total
+from prompt2model.accounts import Entry, add, total
 from prompt2model.book import SHARED
 from prompt2model.cli import COMMANDS, routed, run
 from prompt2model.cli.consent import accept_cost
 from prompt2model.cli.screen import Screen
+from prompt2model.cli.telling import accounting
 from prompt2model.config import load_config
-from prompt2model.errors import ConfigError
+from prompt2model.errors import BudgetExceeded, ConfigError
 from prompt2model.marks import FILE, Mark, add_marks, read_marks
 from prompt2model.plans import Step
-from prompt2model.records import Example, Report, TaskSpec
+from prompt2model.records import Example, Report, Spent, TaskSpec
 from prompt2model.run import Run
 
 TASK = "Classify a film as positive or negative."
@@ -542,8 +543,9 @@ def test_a_run_says_by_stage_what_it_cost_and_how_far_off_the_plan_was(
     asked, tokens = len(priced.asked), 15 * len(priced.asked)
     assert re.search(r"The plan said 62 requests, [\d,]+ tokens, \d\.\d minutes, \$0\.0", said.err)
     assert re.search(rf"it was +{asked} requests, {tokens} tokens, \d\.\d minutes, \${total(ledger).usd:.4f}", said.err)
-    again = call("build", TASK, "--out", tmp_path / "run", *options, "--yes")
+    again = call("build", TASK, "--out", tmp_path / "run", *options, "--yes", "--json")
     assert again.code == 0
+    assert again.json()["spent"]["requests"] == asked, "of all stages, whoever paid"
     assert len(Run(tmp_path / "run").ledger) == len(ledger), "what is read back costs nothing"
 
 
@@ -627,6 +629,38 @@ def test_a_pipe_that_is_closed_early_is_no_error_to_speak_of(command: str):
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
+
+
+def test_a_process_that_is_told_to_end_does_so_as_after_an_error():
+    """So that what a stage has spent is noted on the way out."""
+    script = """
+import os, signal, sys
+from prompt2model.cli import main
+
+class Killing:
+    @property
+    def buffer(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+sys.argv, sys.stdin = ["prompt2model", "build", "-"], Killing()
+try:
+    main()
+finally:
+    print("noted")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, "noted\n"), done.stderr
+
+
+def test_work_that_is_broken_off_ends_with_what_it_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    def work() -> None:
+        with accounting(tmp_path, [Step(stage="generate", does="", requests=9, usd=9)], Screen()):
+            add(tmp_path, Entry(stage="generate", teacher="m", spent=Spent(requests=2, usd=2.0)))
+            raise BudgetExceeded("The next request may cost more than is left.")
+
+    with pytest.raises(BudgetExceeded):
+        work()
+    assert capsys.readouterr().err == "teacher 0 tokens read, 0 written, $2.00: generate $2.00\n"
 
 
 @pytest.mark.slow

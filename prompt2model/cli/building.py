@@ -206,6 +206,7 @@ def _plan_summary(plan: "Plan") -> dict[str, Any]:
 def _summary(run: "Run") -> dict[str, Any]:
     """The run for a program; the whole records are in its folder."""
     from prompt2model import show
+    from prompt2model.accounts import total
 
     return {
         "folder": str(run.folder),
@@ -214,7 +215,7 @@ def _summary(run: "Run") -> dict[str, Any]:
         "task": run.task.model_dump(mode="json"),
         "student": run.trained.model_dump(mode="json", exclude={"losses", "history"}),
         "rows": {name: len(getattr(run.splits, name)) for name in ("train", "validation", "test")},
-        "spent": run.made.spent.model_dump(mode="json"),
+        "spent": total(run.ledger).model_dump(mode="json"),
         "measured": [one.model_dump(mode="json") for one in run.report.measured],
         "notes": list(run.report.notes),
     }

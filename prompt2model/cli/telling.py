@@ -28,19 +28,22 @@ def resumable(screen: Screen, where: str) -> Iterator[None]:
     try:
         with screen.working():
             yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         screen.say(f"\nInterrupted. What is done is kept in {where}: the same command goes on from there.")
         raise
 
 
 @contextmanager
 def accounting(folder: Path, planned: Sequence[Step], screen: Screen) -> Iterator[None]:
-    """Says at the end what a paid teacher was asked and has cost, and how far off the plan was."""
-    before, began = len(accounts.entries(folder)), time.monotonic()
-    yield
-    minutes = (time.monotonic() - began) / 60
-    for line in spending.spent_lines(accounts.entries(folder)[before:], planned, minutes):
-        screen.say(line)
+    """Says at the end what a paid teacher was asked and has cost, and how far off the plan was if all went by it."""
+    before, began, is_done = len(accounts.entries(folder)), time.monotonic(), False
+    try:
+        yield
+        is_done = True
+    finally:
+        minutes = (time.monotonic() - began) / 60
+        for line in spending.spent_lines(accounts.entries(folder)[before:], planned, minutes, is_done=is_done):
+            screen.say(line)
 
 
 def print_report(measured: Report, screen: Screen) -> None:
