@@ -1,4 +1,4 @@
-"""The one folder outside a run that is written to: converted weights, teacher replies."""
+"""The one folder outside a run that is written to: converted weights, teacher replies, what rows in no file cost."""
 
 import os
 from pathlib import Path

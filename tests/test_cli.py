@@ -19,8 +19,8 @@ from chat_server import serve
 from command import Caller, Said, quick, sentences, write_script
 
 from prompt2model import registry, store
-from prompt2model.accounts import Entry, add, total
-from prompt2model.book import SHARED
+from prompt2model.accounts import Entry, add, entries, total
+from prompt2model.book import OWN, SHARED, Book
 from prompt2model.cli import COMMANDS, routed, run
 from prompt2model.cli.consent import accept_cost
 from prompt2model.cli.screen import Screen
@@ -618,6 +618,33 @@ def test_a_budget_that_is_too_small_is_never_passed(call: Caller, priced):
     assert said.code == 1
     assert "budget" in said.err
     assert priced.asked == []
+
+
+@pytest.mark.parametrize("is_file_named", [True, False])
+def test_the_budget_of_rows_holds_over_several_calls(
+    call: Caller, priced, tmp_path: Path, home_folder: Path, is_file_named: bool
+):
+    out = ("--out", tmp_path / "rows.jsonl") if is_file_named else ()
+    options = ("--teacher", f"{priced.url}#m", "--count", "10", "--set", "generate.filters=format", *out)
+    said = call("generate", TASK, *options, "--budget", "1")
+    assert said.code == 0, said.err
+    assert "The plan said 1" in said.err
+    [folder] = [tmp_path / "rows.jsonl.spent"] if is_file_named else (home_folder / "spent").iterdir()
+    assert total(entries(folder)).requests == len(priced.asked)
+    Book(folder / OWN).add(0.9999)
+    (home_folder / "replies.sqlite").unlink()
+    asked = len(priced.asked)
+    refused = call("generate", TASK, *options, "--budget", "1")
+    assert "of the budget of $1 is left" in refused.err
+    assert len(priced.asked) == asked
+    with store.alone(folder):
+        assert "Another process is working" in call("generate", TASK, *options, "--budget", "2").err
+
+
+def test_rows_that_cost_nothing_leave_no_accounts(call: Caller, tmp_path: Path):
+    script = write_script(tmp_path / "answers.jsonl")
+    call(*WRITE, "generate.filters=format", "--teacher", script, "--out", tmp_path / "rows.jsonl")
+    assert {path.name for path in tmp_path.iterdir()} == {"answers.jsonl", "rows.jsonl"}
 
 
 # The terminal and the shell

@@ -1,6 +1,7 @@
 """parse, models, datasets, generate: the first stages alone. What they need is imported when they are called."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ from prompt2model.description import read_description
 from prompt2model.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
-    from prompt2model.plans import Plan
+    from prompt2model.plans import Plan, Step
     from prompt2model.records import Example, Found, Made, Ranked, TaskSpec
     from prompt2model.teacher import Teacher
 
@@ -104,7 +105,10 @@ def generate(
     quiet: o.Quiet = False,
     dry_run: o.DryRun = False,
 ) -> None:
-    """Let the teacher write rows for a task, as JSON lines. What it has answered before is not asked again."""
+    """Let the teacher write rows for a task, as JSON lines. What it has answered before is not asked again.
+
+    A budget holds for all calls that write the same FILE, or that are the same command without one.
+    """
     from prompt2model.cli.consent import accept_cost
     from prompt2model.cli.telling import print_plan
     from prompt2model.filters import looked_at
@@ -130,11 +134,40 @@ def generate(
         return
     if out:
         _check_writable(out)
-    accept_cost(settings, lambda: _plan(text, settings, ("parse", "generate")).steps, screen, yes=yes)
-    _write_rows(_written(text, settings, looked, marks, screen).examples, out, screen)
+    steps = accept_cost(settings, lambda: _plan(text, settings, ("parse", "generate")).steps, screen, yes=yes)
+    with _accounts(text, settings, out, steps, screen) as folder:
+        made = _written(text, settings, looked, marks, screen, folder)
+    _write_rows(made.examples, out, screen)
 
 
-def _written(text: str, config: Config, looked: set[str], marks: Path | None, screen: Screen) -> "Made":
+@contextmanager
+def _accounts(
+    text: str, config: Config, out: Path | None, steps: "Sequence[Step]", screen: Screen
+) -> "Iterator[Path | None]":
+    """The folder of the book and the ledger, beside the file that is written; none where the teacher costs nothing.
+
+    Without a file it is in the user's folder, as the answers are from which the same command goes on.
+    """
+    from prompt2model import accounts, store
+    from prompt2model.cli.telling import accounting
+    from prompt2model.home import home
+
+    if not steps:
+        yield None
+        return
+    same = store.digest([text, config.model_copy(update={"budget_usd": 0.0})])[:16]
+    folder = store.open_run(out.with_name(f"{out.name}.spent") if out and out.is_file() else home() / "spent" / same)
+    with store.alone(folder), accounting(folder, steps, screen):
+        accounts.settle(folder)
+        yield folder
+
+
+def _written(
+    text: str, config: Config, looked: set[str], marks: Path | None, screen: Screen, folder: Path | None
+) -> "Made":
+    """The rows; what each stage asks is noted in the folder, if there is one."""
+    from prompt2model.accounts import accounted
+    from prompt2model.book import book_of
     from prompt2model.cli.telling import resumable, teller
     from prompt2model.records import Found
     from prompt2model.stages.generate import generate as write
@@ -143,13 +176,16 @@ def _written(text: str, config: Config, looked: set[str], marks: Path | None, sc
     from prompt2model.teachers import open_teacher
 
     with resumable(screen, "the response cache"):
-        asked = open_teacher(config.teacher, options=config.teacher_options, budget_usd=config.budget_usd)
+        book = book_of(folder) if folder else None
+        asked = open_teacher(config.teacher, options=config.teacher_options, budget_usd=config.budget_usd, book=book)
         is_slow, tell = asked.is_local or config.teacher_options.get("batch", False), teller(screen)
-        task = read(text, config.parse, teacher=None if is_slow else asked)
+        with accounted(folder, "parse", [asked]) if folder else nullcontext():
+            task = read(text, config.parse, teacher=None if is_slow else asked)
         tell("parse", task)
         found = retrieve(task, config.retrieve) if config.retrieve.data else Found(base="")
         seen = _test_and_marks(looked, task, config.split.test_data, config.retrieve, marks)
-        made = write(task, found, config.generate, teacher=asked, seed=config.seed, **seen)
+        with accounted(folder, "generate", [asked]) if folder else nullcontext():
+            made = write(task, found, config.generate, teacher=asked, seed=config.seed, **seen)
         tell("generate", made)
     return made
 
