@@ -169,10 +169,12 @@ def _written(
     from prompt2model.accounts import accounted
     from prompt2model.book import book_of
     from prompt2model.cli.telling import resumable, teller
+    from prompt2model.failures import FILE as FAILURES
     from prompt2model.records import Found
     from prompt2model.stages.generate import generate as write
     from prompt2model.stages.parse import parse as read
     from prompt2model.stages.retrieve import retrieve
+    from prompt2model.stages.split import shown_to_teacher
     from prompt2model.teachers import open_teacher
 
     with resumable(screen, "the response cache"):
@@ -185,7 +187,14 @@ def _written(
         found = retrieve(task, config.retrieve) if config.retrieve.data else Found(base="")
         seen = _test_and_marks(looked, task, config.split.test_data, config.retrieve, marks)
         with accounted(folder, "generate", [asked]) if folder else nullcontext():
-            made = write(task, found, config.generate, teacher=asked, seed=config.seed, **seen)
+            made = write(
+                *shown_to_teacher(task, found, config.split),
+                config.generate,
+                teacher=asked,
+                failures=folder / FAILURES if folder else None,
+                seed=config.seed,
+                **seen,
+            )
         tell("generate", made)
     return made
 
