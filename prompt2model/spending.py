@@ -16,7 +16,7 @@ def spent_lines(ledger: Sequence[Entry], planned: Sequence[Step], minutes: float
         return []
     unnoted = total(entry for entry in ledger if entry.stage == UNNOTED)
     ledger = [entry for entry in ledger if entry.stage != UNNOTED]
-    before = [f"        {_usd(unnoted)} was paid before, by a process that was ended"] if unnoted.usd else []
+    before = [f"        {_usd(unnoted)} was paid or under way when an earlier process ended"] if unnoted.usd else []
     return [*before, *_of_this_process(ledger, planned, minutes, is_done=is_done)]
 
 

@@ -98,7 +98,7 @@ def test_rounds_that_share_a_book_are_settled_together(tmp_path: Path) -> None:
 def test_what_was_paid_before_a_kill_is_told_apart() -> None:
     ledger = [Entry(stage=UNNOTED, teacher="", spent=Spent(usd=100.0)), PAID]
     before, now, *_ = spent_lines(ledger, PLANNED, 1.0)
-    assert before.strip() == "$100.00 was paid before, by a process that was ended"
+    assert before.strip() == "$100.00 was paid or under way when an earlier process ended"
     assert now == "teacher 0 tokens read, 0 written, $2.00: generate $2.00"
 
 
