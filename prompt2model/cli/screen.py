@@ -69,8 +69,9 @@ class Screen:
 
     def accept(self, question: str) -> bool:
         """Whether the person at the terminal says yes. Asks even when quiet: there is no default."""
-        answer = Console(stderr=True, highlight=False).input(Text(f"{question} [y/N] "))
-        return answer.strip().lower() in ("y", "yes")
+        console = Console(stderr=True, highlight=False)
+        console.print(Text(f"{question} [y/N] "), end="", soft_wrap=True)
+        return console.input().strip().lower() in ("y", "yes")
 
     def ask(self, question: str, answers: Sequence[str]) -> str:
         """Which of the answers, a letter each, the person at the terminal gives; asked again until it is one."""
