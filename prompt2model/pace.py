@@ -11,6 +11,10 @@ FIRST = 16
 FEW = 2
 TOLERATED = 0.05
 """So many refusals, and such a share, say nothing: servers stumble."""
+LATEST_SECONDS = 86_400.0
+"""A rate that is whole again later than that says nothing of this run."""
+A_TIME = 1e9
+"""From here on a number is no duration but a Unix time, of 2001 at the earliest."""
 EASED = 4
 """As many under way at least where answers are slow: some servers are slow with one alone."""
 SAVED_SECONDS = 0.1
@@ -158,13 +162,19 @@ class Pace:
         self._tokens.settle(tokens, used)
 
     def told(self, headers: Mapping[str, str]) -> None:
-        """Follow `x-ratelimit-limit-requests`, `-remaining-` and `-reset-` and those of tokens, where none was set."""
+        """Follow `x-ratelimit-limit-requests`, `-remaining-` and `-reset-` and those of tokens, where none was set.
+
+        The reset is a duration or, as at DigitalOcean, a Unix time.
+        """
         for kind, bucket, is_set in zip(
             ("requests", "tokens"), (self._requests, self._tokens), self._is_set, strict=True
         ):
             names = (f"x-ratelimit-{fact}-{kind}" for fact in ("limit", "remaining", "reset"))
             limit, left, reset = (seconds(headers.get(name, "")) for name in names)
-            if not is_set and limit is not None and left is not None and reset is not None:
+            if is_set or limit is None or left is None or reset is None:
+                continue
+            reset -= time.time() if reset > A_TIME else 0.0
+            if reset <= LATEST_SECONDS:
                 bucket.told(limit, left, reset)
 
 

@@ -86,7 +86,7 @@ class Health:
         self._in_a_row[trouble.reason] += 1
         is_streak = self._in_a_row.total() >= GIVE_UP_AFTER
         if is_streak and (trouble.is_outage or trouble.ends_all or not self._has_succeeded):
-            raise self._given_up(self._failures())
+            raise self._given_up(self._failures(), is_up=not trouble.is_outage)
 
     def is_of_one(self, trouble: Trouble) -> bool:
         """Whether what would end all is a matter of this request alone: others have been answered, and what was refused
@@ -132,10 +132,11 @@ class Health:
         reasons = ", ".join(f"{reason}, {times} times" for reason, times in self._in_a_row.most_common())
         return f"failed requests in a row: {reasons}"
 
-    def _given_up(self, what: str) -> TeacherError:
+    def _given_up(self, what: str, *, is_up: bool = False) -> TeacherError:
         last = f" The last: {self._last.reason}, {self._last.detail[:200] or 'no details'}." if self._last else ""
+        asked = "The server is up: what it said stands above." if is_up else "Is the server up?"
         return TeacherError(
             f"{self._name} does not answer: {what}.{last}",
-            hint="Is the server up? The same command goes on from here: what was answered is kept.",
+            hint=f"{asked} The same command goes on from here: what was answered is kept.",
             retryable=True,
         )

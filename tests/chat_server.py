@@ -310,6 +310,15 @@ def _old_limit(handler: _Handler, body: Body) -> None:
         _ok(handler, body)
 
 
+def _picky_about_top_p(handler: _Handler, body: Body) -> None:
+    """As Text Generation Inference."""
+    if body.get("top_p") == 1:
+        said = "Input validation error: `top_p` must be > 0.0 and < 1.0"
+        handler.say(422, {"error": said, "error_type": "validation"})
+    else:
+        _ok(handler, body)
+
+
 def _no_seed(handler: _Handler, body: Body) -> None:
     """As a FastAPI server that forbids what it does not know."""
     if "seed" in body:
@@ -388,6 +397,7 @@ MODES: dict[str, Callable[[_Handler, Body], None]] = {
     "odd details": _odd_details,
     "old limit": _old_limit,
     "no seed": _no_seed,
+    "picky about top_p": _picky_about_top_p,
     "no schema": _no_schema,
     "likelihoods": _likelihoods,
     "tokens": _tokens,

@@ -149,11 +149,16 @@ def test_an_input_that_a_provider_will_not_read_says_nothing_of_others():
         ("`temperature` and `top_p` cannot both be specified for this model. Please use only one.", {"top_p"}),
         ("`temperature` is deprecated for this model.", {"temperature"}),
         ("Unsupported parameter: 'max_tokens'", {"max_tokens"}),
+        ("Input validation error: `top_p` must be > 0.0 and < 1.0", {"top_p"}),
+        ("`seed` must be positive", set()),
         ("your prompt is not nice", set()),
     ],
 )
 def test_a_parameter_that_is_refused_is_left_out(message, left_out):
-    assert trouble(400, refused(message)).refused == left_out
+    sent = chat.body(ASKED.model_copy(update={"top_p": 0.9}), "m", effort="", refused={"seed"})
+    found = chat.answered(422, {}, dumped(refused(message)), ASKED, sent)
+    assert isinstance(found, Trouble)
+    assert found.refused == left_out
 
 
 @pytest.mark.parametrize(
@@ -180,6 +185,21 @@ def test_a_server_may_tell_in_words_how_long_to_wait(body, headers, seconds):
     assert trouble(429, body, **headers).wait_seconds == pytest.approx(seconds)
 
 
+def test_all_tokens_are_drawn_from_where_nothing_is_said():
+    assert "top_p" not in chat.body(ASKED, "m", effort="", refused=())
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "is_one"),
+    [("", "stop", True), (None, None, True), (" \n", "eos", True), ("", "length", False), ("", "safety", False)],
+)
+def test_an_answer_without_a_text_is_none_unless_it_was_cut_or_filtered(text, finish, is_one):
+    found = hear(200, completion(text, finish))
+    assert isinstance(found, Trouble) == is_one
+    if isinstance(found, Trouble):
+        assert (found.reason, found.retry, found.may_be_paid) == ("empty answer", True, True)
+
+
 def test_parts_of_a_message_that_are_no_text_are_left_out():
     assert (
         reply(completion([{"text": "in "}, {"text": {"a": 1}}, {"text": 7}, "x", {"text": "parts"}])).text == "in parts"
@@ -194,7 +214,7 @@ def test_openais_models_that_think_are_not_told_how_to_draw():
         ("gpt-4.1", "", True),
         ("gemini-2.5-pro", "low", True),
     ):
-        sent = chat.body(ASKED, model, effort=effort, refused=())
+        sent = chat.body(ASKED.model_copy(update={"top_p": 0.9}), model, effort=effort, refused=())
         assert ("temperature" in sent) == ("top_p" in sent) == is_told
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -133,6 +134,24 @@ def test_what_the_server_tells_sets_the_rate() -> None:
     pace.told(told)
     assert [pace.take(1) for _ in range(200)][-1] == 0
     assert [pace.take(1) for _ in range(100)][-1] == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("later", "wait"), [(60.0, 60.0), (-5.0, 0.0), (200_000.0, 0.0)], ids=["time", "past", "far off"]
+)
+def test_a_server_may_tell_the_time_at_which_the_rate_is_whole_again(later: float, wait: float) -> None:
+    told = {"limit": "1", "remaining": "0", "reset": f"{time.time() + later:.0f}"}
+    pace = Pace()
+    pace.told({f"x-ratelimit-{fact}-requests": value for fact, value in told.items()})
+    assert pace.take(1) == pytest.approx(wait, abs=2)
+
+
+def test_a_reset_in_more_than_a_day_says_nothing() -> None:
+    pace = Pace()
+    pace.told(
+        {f"x-ratelimit-{fact}-tokens": value for fact, value in (("limit", "9"), ("remaining", "0"), ("reset", "2d"))}
+    )
+    assert pace.take(1) == 0
 
 
 def test_a_rate_that_was_set_is_not_changed_by_what_the_server_tells() -> None:

@@ -252,6 +252,12 @@ def test_what_the_protocol_does_not_offer_is_refused_before_it_is_sent(settings:
 # What servers do not take
 
 
+def test_a_server_that_takes_no_top_p_of_one_is_asked_without() -> None:
+    with serve("picky about top_p") as server:
+        assert [reply.text for reply in replies(connect(server), requests(20))] == ["yes"] * 20
+        assert all("top_p" not in body for body in server.asked)
+
+
 def test_a_model_that_thinks_first_is_asked_in_the_newer_way_from_then_on(caplog: pytest.LogCaptureFixture) -> None:
     with serve("old limit") as server:
         teacher = connect(server, concurrency=1)
@@ -446,7 +452,8 @@ def test_an_option_that_cannot_be_used_is_an_error_that_lists_the_known_ones(
         (["length"], Reply(text="a lo", finish="length"), 1),
         (["filtered"], Reply(finish="filtered"), 1),
         (["refusal"], Reply(finish="filtered"), 1),
-        (["no content"], Reply(), 1),
+        (["no content"], Reply(finish="failed", failure="empty answer"), 2),
+        (["no content", "ok"], Reply(text="yes"), 2),
         (["parts"], Reply(text="in parts"), 1),
         (["half a character"], Reply(text="? cut"), 1),
         (["no usage"], Reply(text="yes"), 1),
@@ -494,7 +501,7 @@ def test_what_another_attempt_mended_is_said_once(caplog: pytest.LogCaptureFixtu
         ("resets", "the connection broke", "The same command"),
         ("no head", "the connection broke", "The same command"),
         ("broken JSON", "the reply is not JSON", "The same command"),
-        ("400", "refused (400), 8 times", "The same command"),
+        ("400", "refused (400), 8 times", "The server is up: what it said stands above. The same command"),
     ],
 )
 def test_a_server_that_cannot_answer_ends_the_run_soon(mode: str, said: str, hint: str) -> None:
@@ -633,6 +640,12 @@ def test_a_caller_that_stops_early_leaves_nothing_running() -> None:
 
 
 # open_teacher: the cache and the ledger around it
+
+
+def test_an_empty_answer_is_not_kept() -> None:
+    with serve("no content", "no content", "ok") as server:
+        assert [reply.failure for reply in replies(open_teacher(f"{server.url}#m"), requests(1))] == ["empty answer"]
+        assert [reply.text for reply in replies(open_teacher(f"{server.url}#m"), requests(1))] == ["yes"]
 
 
 def test_what_was_answered_is_not_asked_again() -> None:
