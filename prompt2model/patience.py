@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -20,7 +20,7 @@ REFUSALS_FOR_ALL = 3
 
 LONGEST_PAUSE_SECONDS = 30.0
 GIVE_UP_AFTER = 8
-"""So many requests failing in a row mean that the others would fail too."""
+"""So many requests failing in a row mean that the others would fail too: for now, where others were answered before."""
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,10 @@ class Options(Settings):
     )
     concurrency: int = Field(4096, gt=0, description="Most requests under way at once.")
     attempts: int = Field(
-        8, gt=0, description="How often one request is tried; a rate limit is waited for, up to patience_seconds."
+        8,
+        gt=0,
+        description="How often one request is tried; a rate limit and an outage of a server that has answered "
+        "are waited out, up to patience_seconds.",
     )
     first_pause_seconds: float = Field(
         0.5, ge=0, description="Longest pause after a first failure, in seconds; it doubles with each."
@@ -43,7 +46,10 @@ class Options(Settings):
         300.0, gt=0, description="For one attempt; on a CPU requests may wait for one another."
     )
     patience_seconds: float = Field(
-        300.0, gt=0, description="For one request with all its attempts, and for a server from which nothing comes."
+        300.0,
+        gt=0,
+        description="For one request with all its attempts, and for a server from which nothing comes; for that, "
+        "timeout_seconds where they are more.",
     )
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high"] = Field(
         "low", description="Asked of models that think first: a row of training data is not worth a long thought."
@@ -65,6 +71,8 @@ class Health:
         self._has_succeeded, self._under_way, self._refusals = False, 0, 0
         self._heard_at, self._resume_at = time.monotonic(), 0.0
         self._last: Trouble | None = None
+        self._turned_away: set[asyncio.Task[Any] | None] = set()
+        """Requests that met an outage since the last answer."""
 
     @contextmanager
     def asking(self) -> Iterator[None]:
@@ -79,6 +87,7 @@ class Health:
 
     def succeeded(self) -> None:
         self._in_a_row.clear()
+        self._turned_away.clear()
         self._has_succeeded, self._heard_at, self._refusals = True, time.monotonic(), 0
 
     def failed(self, trouble: Trouble) -> None:
@@ -93,9 +102,17 @@ class Health:
         is no key and no credit."""
         return self._has_succeeded and trouble.ends_all in ("access", "model")
 
+    @property
+    def is_out(self) -> bool:
+        """Whether a server that has answered others turns everyone away now. One request that it cannot answer, however
+        often it is sent, does not make an outage."""
+        many = max(2, min(GIVE_UP_AFTER, self._limits.concurrency))
+        return self._has_succeeded and len(self._turned_away) >= many
+
     def waits_out(self, trouble: Trouble) -> bool:
-        """Whether that is no failed attempt: a server that has answered others asks for fewer requests a minute."""
-        return self._has_succeeded and trouble.is_limit
+        """Whether that is no failed attempt: a server that has answered others asks for fewer requests a minute, or is
+        out. Those under way try again from time to time, and hold the places that new ones would take."""
+        return self._has_succeeded and (trouble.is_limit or (self.is_out and trouble.is_outage))
 
     def ended(self) -> None:
         """All requests are done. Raises TeacherError when not one was answered and the server's state is the reason."""
@@ -111,6 +128,8 @@ class Health:
         if trouble.refused:
             return 0.0
         self._tried_again.update([trouble.reason] * trouble.retry)
+        if trouble.is_outage and not (trouble.is_limit or trouble.may_be_paid):
+            self._turned_away.add(asyncio.current_task())
         self._refusals += bool(trouble.wait_seconds)
         if self._refusals >= REFUSALS_FOR_ALL and trouble.wait_seconds <= self._limits.patience_seconds:
             self._resume_at = max(self._resume_at, time.monotonic() + trouble.wait_seconds)
@@ -123,10 +142,11 @@ class Health:
             await asyncio.sleep(seconds)
 
     async def watch(self) -> None:
-        """Raises TeacherError when nothing has succeeded for too long."""
-        while (silent := time.monotonic() - self._heard_at) < self._limits.patience_seconds or not self._under_way:
-            await asyncio.sleep(max(self._limits.patience_seconds - silent, 1.0))
-        raise self._given_up(f"nothing came for {self._limits.patience_seconds:g} seconds")
+        """Raises TeacherError when nothing has succeeded for too long: no sooner than one attempt may take."""
+        most = max(self._limits.patience_seconds, self._limits.timeout_seconds)
+        while (silent := time.monotonic() - self._heard_at) < most or not self._under_way:
+            await asyncio.sleep(max(most - silent, 1.0))
+        raise self._given_up(f"nothing came for {most:g} seconds")
 
     def _failures(self) -> str:
         reasons = ", ".join(f"{reason}, {times} times" for reason, times in self._in_a_row.most_common())

@@ -310,6 +310,14 @@ def _old_limit(handler: _Handler, body: Body) -> None:
         _ok(handler, body)
 
 
+def _500_for_one(handler: _Handler, body: Body) -> None:
+    """Stumbles over one question, however often it is asked."""
+    if body["messages"][0]["content"] == "Question 7":
+        handler.say(500, error("oh dear"))
+    else:
+        _ok(handler, body)
+
+
 def _picky_about_top_p(handler: _Handler, body: Body) -> None:
     """As Text Generation Inference."""
     if body.get("top_p") == 1:
@@ -374,6 +382,7 @@ MODES: dict[str, Callable[[_Handler, Body], None]] = {
     "401": _echoes_the_key,
     "403": lambda handler, body: handler.say(403, error("not for you")),
     "404": lambda handler, body: handler.say(404, error("no such model", code="model_not_found")),
+    "500 for one": _500_for_one,
     "500": lambda handler, body: handler.say(500, error("oh dear")),
     "502 page": lambda handler, body: handler.say(502, b"<html>Bad gateway</html>", Content_Type="text/html"),
     "hangs": _hangs,

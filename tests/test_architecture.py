@@ -39,7 +39,7 @@ FLOORS = (
     # 6
     "drafts answering rationales student notations patience told rows data_report batch_api inputs",
     # 7: what a training method has at hand, the trained student as it is called, what this machine can do with it
-    "course trained speed validation distributions layers rollouts pseudo_labels calibration passages",
+    "course trained speed validation distributions layers rollouts pseudo_labels calibration passages asking",
     # 8: plug-ins, and the training loop
     "teachers.* methods.* strategies.* filters.* metrics.* exporters.* training",
     # 9

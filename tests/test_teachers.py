@@ -23,9 +23,12 @@ from chat_server import ChatServer, serve
 from tiny import save_decoder
 
 from prompt2model import registry
+from prompt2model.asking import Asking
 from prompt2model.conversation import Message, Reply, Request
 from prompt2model.errors import BudgetExceeded, ConfigError, MissingExtra, Prompt2ModelError, TeacherError
 from prompt2model.ledger import MOST_PAID_ATTEMPTS, most_tokens_in, most_tokens_out
+from prompt2model.pace import Window
+from prompt2model.patience import Health, Options
 from prompt2model.teacher import Teacher, replies, spent_by
 from prompt2model.teachers import choose_teacher, decided_by, open_teacher
 from prompt2model.teachers.scripted import Scripted
@@ -533,19 +536,63 @@ def test_no_connection_ends_with_an_error() -> None:
 
 def test_a_server_that_says_nothing_is_given_up() -> None:
     with serve("ok", "ok", "hangs") as server:
-        teacher = connect(server, timeout_seconds=30, patience_seconds=0.5)
+        teacher = connect(server, timeout_seconds=1.2, patience_seconds=0.5)
         arrived: list[Reply] = []
-        with pytest.raises(TeacherError, match=r"nothing came for 0\.5 seconds"):
+        with pytest.raises(TeacherError, match=r"nothing came for 1\.2 seconds") as error:
             take(teacher.answer(requests(20)), arrived)
-        assert len(arrived) == 2
+        assert sum(reply.finish == "stop" for reply in arrived) == 2
+        assert "Is the server up?" in error.value.hint
+
+
+def test_a_slow_server_may_take_as_long_as_the_time_out_whatever_the_patience() -> None:
+    with serve() as server:
+        server.seconds = 1.5
+        [reply] = replies(connect(server, timeout_seconds=30, patience_seconds=0.2), [request()])
+        assert reply.text == "yes"
+
+
+def test_what_is_under_way_when_a_server_is_given_up_for_its_silence_has_a_moment_to_come() -> None:
+    import asyncio
+
+    async def silence() -> list[Any]:
+        came: list[Any] = []
+        options = Options(patience_seconds=0.1, timeout_seconds=0.1)
+        asking = Asking(session=None, window=Window(9), health=Health("m", options), put=came.append)
+
+        async def last() -> None:
+            with asking.health.asking():
+                await asyncio.sleep(1.5)  # the silence is noticed after a second
+                asking.put([(0, Reply(text="yes"))])
+
+        asking.has_begun(asyncio.create_task(last()))
+        with pytest.raises(TeacherError, match="nothing came"):
+            await asyncio.wait_for(asking.watch(), 10)
+        return came
+
+    assert asyncio.run(silence()) == [[(0, Reply(text="yes"))]]
 
 
 def test_a_server_that_goes_down_in_the_middle_ends_the_run_with_what_was_answered() -> None:
     with serve(*["ok"] * 10, "500") as server:
         arrived: list[Reply] = []
-        with pytest.raises(TeacherError, match=r"server error \(500\), 8 times"):
-            take(connect(server).answer(requests(500)), arrived)
+        with pytest.raises(TeacherError, match=r"does not answer: .*server error \(500\)"):
+            take(connect(server, patience_seconds=1.0).answer(requests(500)), arrived)
         assert sum(reply.finish == "stop" for reply in arrived) == 10
+
+
+def test_an_outage_of_a_server_that_has_answered_is_waited_out() -> None:
+    with serve(*["ok"] * 10, *["500"] * 100, "ok") as server:
+        found = replies(connect(server, attempts=2, patience_seconds=60), requests(40))
+    assert [reply.text for reply in found] == ["yes"] * 40
+
+
+@pytest.mark.parametrize("concurrency", [1, 30])
+def test_one_request_that_a_server_cannot_answer_is_no_outage(concurrency: int) -> None:
+    with serve("500 for one") as server:
+        began = time.monotonic()
+        found = replies(connect(server, concurrency=concurrency, patience_seconds=60), requests(10))
+        assert time.monotonic() - began < 30
+    assert [reply.failure for reply in found if reply.finish == "failed"] == ["server error (500)"]
 
 
 @pytest.mark.parametrize("mode", ["401", "429 no credit", "404"])

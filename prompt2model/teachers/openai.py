@@ -5,7 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 
 from prompt2model import chat
+from prompt2model.asking import GRACE_SECONDS, Answered, Asking
 from prompt2model.batch_api import Batches
 from prompt2model.chat_troubles import Trouble
 from prompt2model.conversation import Reply, Request
@@ -40,8 +41,6 @@ from prompt2model.teachers import OPENAI_MODEL
 
 DECIDING = ("reasoning_effort", "logprobs")
 
-GRACE_SECONDS = 1.0
-"""For the requests under way when a server is given up."""
 SLOW = 0.5
 """An answer that took this share of the time-out had waited for others: fewer are to be under way."""
 NO_SCHEMAS = 3
@@ -49,7 +48,6 @@ NO_SCHEMAS = 3
 MOST_AT_ONCE = 256
 """Replies handed on together, at most: they are kept in one transaction."""
 
-Answered = tuple[int, Reply]
 NOTHING = Spent()
 
 logger = logging.getLogger(__name__)
@@ -152,17 +150,18 @@ class Chat:
         health, waiting = Health(self.name, self._options), together(requests, self._most_answers)
         try:
             async with open_session(*self._at, self._options.timeout_seconds) as session, asyncio.TaskGroup() as tasks:
-                asking = _Asking(session, window, health, put, tasks.create_task(health.watch()))
+                asking = Asking(session, window, health, put)
+                watch = tasks.create_task(asking.watch())
                 while await window.enter() and (group := next(waiting, None)):
                     self._checked(group[0][1])
                     asking.has_begun(tasks.create_task(self._answer(asking, group)))
                 await asyncio.gather(*asking.under_way)
-                asking.watch.cancel()
+                watch.cancel()
                 health.ended()
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
 
-    async def _answer(self, asking: "_Asking", group: Sequence[Numbered]) -> None:
+    async def _answer(self, asking: Asking, group: Sequence[Numbered]) -> None:
         numbers, requests = zip(*group, strict=True)
         try:
             with asking.health.asking():
@@ -173,7 +172,7 @@ class Chat:
                 raise
 
     async def _ask(
-        self, asking: "_Asking", asked: Sequence[Request], before: Spent = NOTHING, repair: Request | None = None
+        self, asking: Asking, asked: Sequence[Request], before: Spent = NOTHING, repair: Request | None = None
     ) -> list[Reply]:
         """The replies to one question after as many attempts as it takes, or failed ones that say why.
 
@@ -205,7 +204,7 @@ class Chat:
             await asyncio.sleep(seconds)
 
     async def _completed(
-        self, asking: "_Asking", asked: Sequence[Request], replies: Sequence[Reply], before: Spent
+        self, asking: Asking, asked: Sequence[Request], replies: Sequence[Reply], before: Spent
     ) -> list[Reply]:
         """The replies that came. One that does not fit its schema is asked for once more, where that is not too dear;
         a server that gives fewer than it was asked for is asked one by one from now on."""
@@ -220,7 +219,7 @@ class Chat:
             found += await self._one_by_one(asking, missing, Spent(requests=before.requests))
         return found
 
-    async def _one_by_one(self, asking: "_Asking", asked: Sequence[Request], before: Spent) -> list[Reply]:
+    async def _one_by_one(self, asking: Asking, asked: Sequence[Request], before: Spent) -> list[Reply]:
         """Each request on its own; the first bears what was paid for all. Where that brings an answer, several at once
         were what the server does not give."""
         replies = list[Reply]()
@@ -241,7 +240,7 @@ class Chat:
             self._leave_out(frozenset({"response_format"}))
         return wrong
 
-    async def _paced(self, asking: "_Asking", request: Request, answers: int = 1) -> list[Reply] | Trouble:
+    async def _paced(self, asking: Asking, request: Request, answers: int = 1) -> list[Reply] | Trouble:
         """One attempt, sent when the rate allows it."""
         tokens = guess_tokens(request, answers)
         if (seconds := self._pace.take(tokens)) > 0:
@@ -252,7 +251,8 @@ class Chat:
         is_slow = time.monotonic() - began > SLOW * self._options.timeout_seconds
         used = tokens if isinstance(outcome, Trouble) else sum(reply.tokens_in + reply.tokens_out for reply in outcome)
         self._pace.settle(tokens, used)
-        asking.window.answered(refused=isinstance(outcome, Trouble) and outcome.is_outage, is_slow=is_slow)
+        if not asking.health.is_out:  # which says nothing of how many may be under way
+            asking.window.answered(refused=isinstance(outcome, Trouble) and outcome.is_outage, is_slow=is_slow)
         return outcome
 
     async def _once(self, session: aiohttp.ClientSession, request: Request, answers: int) -> list[Reply] | Trouble:
@@ -294,30 +294,6 @@ class Chat:
             return did_you_mean(self._model, models(*self._at))
         except UNREADABLE:
             return f"Does the address end as the server wants it? {self._at[0]} was asked; most end in /v1."
-
-
-@dataclass
-class _Asking:
-    """What the requests of one call share."""
-
-    session: aiohttp.ClientSession
-    window: Window
-    health: Health
-    put: Callable[[list[Answered]], None]
-    watch: asyncio.Task[None]
-    under_way: set[asyncio.Task[None]] = field(default_factory=set)
-
-    def has_begun(self, task: asyncio.Task[None]) -> None:
-        self.under_way.add(task)
-        task.add_done_callback(self.under_way.discard)
-
-    async def end(self, seconds: float) -> None:
-        """Begin no request any more, and wait so long for those under way: they may be paid for. A server that is up,
-        and has a reason to refuse further ones, still answers them."""
-        self.window.close()
-        self.watch.cancel()
-        if others := self.under_way - {asyncio.current_task()}:
-            await asyncio.wait(others, timeout=seconds)
 
 
 def guess_tokens(request: Request, answers: int = 1) -> int:
