@@ -5,14 +5,13 @@ after a kill, wait for that batch instead of sending another. The note is kept u
 answer that led to a second attempt is found again as well, and leads to the same attempt, which is noted too.
 """
 
-import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -20,19 +19,18 @@ import openai
 from openai.types import Batch
 
 from prompt2model import chat
+from prompt2model.batch_lines import Line, Settled, as_sent, chunks, meaning, unanswered
 from prompt2model.batch_notes import Note, kept
 from prompt2model.chat_troubles import Trouble
 from prompt2model.conversation import Reply, Request
 from prompt2model.errors import TeacherError
-from prompt2model.ledger import MOST_PAID_ATTEMPTS, heard, lost, with_attempts
+from prompt2model.ledger import heard, lost, with_attempts
 from prompt2model.records import Spent
 from prompt2model.servers import connected, without_key
-from prompt2model.several import Numbered, together
+from prompt2model.several import together
 
-MOST_REQUESTS, MOST_BYTES = 50_000, 150_000_000
-"""Of one batch; OpenAI takes 50,000 requests and 200 MB."""
-MOST_TRIES = 3
-"""How often a request is sent that failed for a passing reason."""
+MOST_REQUESTS = 50_000
+"""Of one batch, as OpenAI takes them."""
 LONGEST_WAIT_SECONDS = 60.0
 """Between two looks at a batch."""
 PATIENCE_SECONDS = 600.0
@@ -40,15 +38,14 @@ PATIENCE_SECONDS = 600.0
 UPLOAD_SECONDS = 600.0
 NOT_BATCHED = "Without --batch each request is sent on its own."
 NO_BATCHES = f"Does the server have a Batch API? {NOT_BATCHED}"
+GONE = (400, 404, 410, 422)
+"""What is said to a batch that is to be made of a file that is no longer there."""
 OVER = ("completed", "failed", "expired", "cancelled")
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Body = Callable[[Request, int], dict[str, Any]]
-Group = Sequence[Numbered]
-"""Requests that differ in the seed alone: one line of a batch asks for an answer to each."""
-Settled = tuple[list[tuple[int, Reply]], list["_Line"]]
 
 
 @dataclass
@@ -84,10 +81,12 @@ class Batches:
     def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
         """The replies, a batch at a time, of batches that are all sent before the first is waited for.
 
-        No two requests may be the same, as none are behind a cache. Raises TeacherError when batches are refused or the
-        server is out.
+        No two requests may be the same, as none are behind a cache. Raises TeacherError when batches are refused or
+        cancelled, or the server is out.
         """
-        asked, notes = [_Line(self.identity, group) for group in together(requests, self.most_answers)], list[Note]()
+        noted, notes = {one for note in kept(self.name) for one in note.ids}, list[Note]()
+        groups = together(requests, self.most_answers)
+        asked = [line for group in groups for line in as_sent(group, self.identity, noted)]
         with connected(self.address, self.key, UPLOAD_SECONDS) as client:
             while asked:
                 sent = list(islice(self._sent(list(map(self._put, asked)), client), 1 if self.is_narrowed else None))
@@ -101,13 +100,17 @@ class Batches:
                     self.is_narrowed = False
                     self.leave_out(frozenset().union(*map(_refused, outcomes.values())))
                     self._check_any_can_be_answered(note, outcomes.values())
-                    settled = [self._settled(line, outcomes[line.id]) for line in lines]
+                    known = [line for line in lines if line.id in outcomes]
+                    settled = [self._settled(line, outcomes[line.id]) for line in known]
                     asked += [line for _, again in settled for line in again]
                     yield [reply for replies, _ in settled for reply in replies]
-                    over = [line for line, (_, again) in zip(lines, settled, strict=True) if not again]
+                    over = [line for line, (_, again) in zip(known, settled, strict=True) if not again]
                     handed_on = {one for line in over for one in (*line.earlier, line.id)}
                     for one in notes:
                         one.forget(handed_on)
+                    if len(known) < len(lines):
+                        note.forget({line.id for line in lines})
+                        raise self._cancelled(note)
                 if count := sum(len(line.group) for line in asked):
                     logger.warning("%s: %d requests of the batch failed and are sent again.", self.name, count)
 
@@ -121,19 +124,24 @@ class Batches:
             said = without_key(ends[0].detail, self.key)[:300]
             raise TeacherError(f"{self.name} cannot be asked, {ends[0].reason}: {said}", hint=NOT_BATCHED)
 
-    def _put(self, line: "_Line") -> "_Line":
+    def _cancelled(self, note: Note) -> TeacherError:
+        return TeacherError(
+            f"{self.name}: batch {note.batch} was cancelled at the provider.",
+            hint="What it had answered is kept; the same command sends again what is missing.",
+        )
+
+    def _put(self, line: Line) -> Line:
         """The line as it is sent from what is known by now of the server."""
         return replace(line, sent=self.body(line.repair or line.asked, len(line.group)))
 
-    def _sent(self, asked: Sequence["_Line"], client: openai.OpenAI) -> Iterator[tuple[Note, list["_Line"]]]:
+    def _sent(self, asked: Sequence[Line], client: openai.OpenAI) -> Iterator[tuple[Note, list[Line]]]:
         """Batches that were sent before and hold some of the requests, then new ones with the rest."""
         waiting = {line.id: line for line in asked}
         for note in kept(self.name):
-            if lines := [waiting.pop(one) for one in note.ids if one in waiting]:
-                if not note.batch:
-                    self._create(note, client)
-                yield note, lines
-        for some in _chunks(list(waiting.values()), self.most_requests):
+            there = [one for one in note.ids if one in waiting]
+            if there and (note.batch or self._is_made_of_file(note, client)):
+                yield note, [waiting.pop(one) for one in there]
+        for some in chunks(list(waiting.values()), self.most_requests):
             content = "\n".join(line.text for line in some).encode()
             put = partial(client.files.create, file=("requests.jsonl", content), purpose="batch")
             note = Note(self.name, [line.id for line in some], self._patiently("the upload of a batch", put).id)
@@ -141,9 +149,9 @@ class Batches:
             self._create(note, client)
             yield note, some
 
-    def _outcomes(self, note: Note, lines: Sequence["_Line"], client: openai.OpenAI) -> dict[str, Any] | None:
-        """By the requests' ids: the reply, or the trouble that came instead; none where the batch was too large for the
-        account, and smaller ones are to be sent."""
+    def _outcomes(self, note: Note, lines: Sequence[Line], client: openai.OpenAI) -> dict[str, Any] | None:
+        """By the requests' ids: the reply, or the trouble that came instead; nothing for those that the batch had not
+        come to when it was cancelled. None where it was too large for the account: smaller ones are to be sent."""
         batch = self._wait(note, client)
         if _lacked_room(batch):  # by now those that were sent before it are over
             self._create(note, client)
@@ -163,8 +171,10 @@ class Batches:
             note.delete()
             why = batch.errors.to_json(indent=None) if batch.errors else "no reason given"
             raise TeacherError(f"{self.name} refuses the batch: {without_key(why, self.key)[:300]}", hint=NOT_BATCHED)
+        if batch.status == "cancelled":
+            return {line.id: meaning(row, line) for line in lines if (row := told.get(line.id, {})).get("response")}
         missing = Trouble(f"not done when the batch was {batch.status}", retry=True)
-        return {line.id: _outcome(told[line.id], line) if line.id in told else missing for line in lines}
+        return {line.id: meaning(told[line.id], line) if line.id in told else missing for line in lines}
 
     def _wait(self, note: Note, client: openai.OpenAI) -> Batch:
         """The batch when it is over."""
@@ -183,6 +193,17 @@ class Batches:
                     raise
             time.sleep(seconds)
             seconds = min(2 * seconds, LONGEST_WAIT_SECONDS)
+
+    def _is_made_of_file(self, note: Note, client: openai.OpenAI) -> bool:
+        """Whether the file of a note, of which no batch was made, becomes one now. Where the provider no longer has it,
+        nothing was paid: the note goes, and its requests are sent anew."""
+        try:
+            self._create(note, client)
+        except TeacherError as error:
+            if getattr(error.__cause__, "status_code", 0) not in GONE:
+                raise
+            note.delete()
+        return bool(note.batch)
 
     def _create(self, note: Note, client: openai.OpenAI) -> None:
         """Note the name of the batch with the note's file: one that is there, if nobody noted it, or a new one."""
@@ -213,12 +234,14 @@ class Batches:
             time.sleep(seconds)
             seconds = min(2 * seconds, LONGEST_WAIT_SECONDS)
 
-    def _settled(self, line: "_Line", outcome: list[Reply] | Trouble) -> "Settled":
+    def _settled(self, line: Line, outcome: list[Reply] | Trouble) -> Settled:
         """The replies by their requests' numbers, and the lines to be sent next: among them, once, a request whose
         answer does not fit its schema, told what is wrong."""
         if isinstance(outcome, Trouble):
             paid = lost(line.asked, len(line.group), reasoning=self.reasoning) if outcome.may_be_paid else Spent()
-            return _unanswered(line, line.group, outcome, line.before + paid)
+            return unanswered(line, line.group, outcome, line.before + paid)
+        if line.is_alone:
+            self.leave_out(frozenset({"n"}))
         first, *others = outcome
         if wrong := self.misfit(line.asked, first):
             before, repair = line.before + heard(first), chat.repair(line.asked, first.text, wrong)
@@ -227,7 +250,7 @@ class Batches:
             return [], [line.again(line.group, before, repair)]
         replies = [with_attempts(first, line.before), *others]
         left, none_paid = line.group[len(replies) :], Spent(requests=line.before.requests)
-        failed, again = _unanswered(line, left, Trouble("too few answers"), none_paid)
+        failed, again = unanswered(line, left, Trouble("too few answers"), none_paid)
         return [(number, reply) for (number, _), reply in zip(line.group, replies, strict=False)] + failed, again
 
     @contextmanager
@@ -254,96 +277,15 @@ class Batches:
             ) from error
 
 
-@dataclass(frozen=True)
-class _Line:
-    """Requests as they stand in a batch."""
-
-    identity: str
-    """Of the teacher."""
-    group: Group
-    before: Spent = field(default_factory=Spent)
-    """Attempts that may have been paid for."""
-    repair: Request | None = None
-    """How the request is put after an answer that does not fit its schema."""
-    earlier: tuple[str, ...] = ()
-    """The ids under which it was sent before."""
-    learnt: int = 0
-    """How many of those only told what the server does not take."""
-    sent: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def asked(self) -> Request:
-        """The first request, from which the others differ in the seed alone."""
-        return self.group[0][1]
-
-    @cached_property
-    def id(self) -> str:
-        """The same for the same request, whatever batch it is in and whatever its server has turned out not to take;
-        another one each time that it is sent again."""
-        requests = [request.model_dump(mode="json") for _, request in self.group]
-        told = [self.identity, requests, self.earlier]
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:40]
-
-    def is_last(self, before: Spent) -> bool:
-        """Whether it is not sent once more after these attempts."""
-        return len(self.earlier) + 1 - self.learnt >= MOST_TRIES or before.requests >= MOST_PAID_ATTEMPTS
-
-    def again(self, group: Group, before: Spent, repair: Request | None = None, *, learnt: bool = False) -> "_Line":
-        """Those requests of it, to be sent once more after these attempts."""
-        earlier = (*self.earlier, self.id)
-        return _Line(self.identity, group, before, repair or self.repair, earlier, self.learnt + learnt)
-
-    @property
-    def text(self) -> str:
-        line = {"custom_id": self.id, "method": "POST", "url": "/v1/chat/completions", "body": self.sent}
-        return json.dumps(line)
-
-
 def _lacked_room(batch: Batch) -> bool:
     """Whether it was refused for the requests or tokens of those that are waiting already."""
     told = batch.errors.data if batch.errors else None
     return any((one.code or "").endswith("limit_exceeded") for one in told or ())
 
 
-def _chunks(lines: Sequence[_Line], most: int) -> Iterator[list[_Line]]:
-    some, size_bytes = list[_Line](), 0
-    for line in lines:
-        length = len(line.text)
-        if some and (len(some) == most or size_bytes + length > MOST_BYTES):
-            yield some
-            some, size_bytes = [], 0
-        some.append(line)
-        size_bytes += length
-    if some:
-        yield some
-
-
 def _forgotten(note: Note) -> str:
     return f"Where the provider no longer has the batch, delete {note.path}: its requests are then sent again."
 
 
-def _outcome(told: Mapping[str, Any], line: _Line) -> list[Reply] | Trouble:
-    response = told.get("response") or {}
-    if not response:
-        code = (told.get("error") or {}).get("code") or "no response"
-        return Trouble(f"not done in the batch ({code})", retry=True)
-    content = json.dumps(response.get("body")).encode()
-    return chat.answered(int(response.get("status_code") or 500), {}, content, line.asked, line.sent)
-
-
 def _refused(outcome: list[Reply] | Trouble) -> frozenset[str]:
     return outcome.refused if isinstance(outcome, Trouble) else frozenset()
-
-
-def _unanswered(line: _Line, left: Group, trouble: Trouble, before: Spent) -> Settled:
-    """Requests of the line without an answer: to be sent again, each alone where several at once are what failed for
-    good; the last time they have failed. The first bears what was paid for all."""
-    shares = [before, *[Spent(requests=before.requests)] * len(left)]
-    if trouble.refused & line.sent.keys() - {"n"}:  # not in it the next time, so there is an end to that
-        return [], [line.again(left, before, learnt=True)]
-    if trouble.retry and "n" not in trouble.refused and not line.is_last(before):
-        return [], [line.again(left, before)]
-    if len(line.group) > 1 and not line.is_last(before):
-        return [], [line.again([one], share) for one, share in zip(left, shares, strict=False)]
-    failed = Reply(finish="failed", failure=trouble.reason)
-    return [(number, with_attempts(failed, share)) for (number, _), share in zip(left, shares, strict=False)], []

@@ -14,7 +14,7 @@ from prompt2model.config import GenerateConfig, TrainConfig
 from prompt2model.conversation import Reply, Request
 from prompt2model.course import Course
 from prompt2model.filters import Sieve
-from prompt2model.ledger import BATCH, FREE, LOCAL, estimate, price, prompt_text, utf8_bytes
+from prompt2model.ledger import FREE, LOCAL, estimate, price, prompt_text, utf8_bytes
 from prompt2model.methods import open_method, trainings
 from prompt2model.questions import form_examples, longest_answer
 from prompt2model.rationales import add_rationales
@@ -142,8 +142,8 @@ def work(
 
 
 def _most_answers(name: str) -> int:
-    """That one request asks for, and so pays for once: servers usually give several, a batch is not asked for them."""
-    return 1 if name.partition(":")[0] in LOCAL or name.endswith(BATCH) else MOST
+    """That one request asks for, and so pays for once: servers usually give several, in a batch too."""
+    return 1 if name.partition(":")[0] in LOCAL else MOST
 
 
 def rehearse_writing(task: TaskSpec, found: Found, config: GenerateConfig, teacher: Imagined) -> Work:

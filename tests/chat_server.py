@@ -24,7 +24,10 @@ BAD_BODIES: dict[str, Any] = {"broken": '{"choices": [{"mess', "empty": {"choice
 
 
 class Batches:
-    """The Batch API, as much as is used of it: a batch is done at the second look, each line in the server's mode."""
+    """The Batch API, as much as is used of it: a batch is done at the second look, each line in the server's mode.
+
+    One that ends cancelled has come to its first line.
+    """
 
     def __init__(self) -> None:
         self.files: dict[str, list[Body]] = {}
@@ -43,9 +46,11 @@ class Batches:
             name = f"file-{len(self.files)}"
             self.files[name] = lines
             handler.say(200, {"id": name, "object": "file"})
+        elif (asked := json.loads(content))["input_file_id"] not in self.files:
+            handler.say(400, error(f"No such File object: {asked['input_file_id']}", "input_file_id"))
         else:
             name = f"batch-{len(self.made)}"
-            self.made[name] = json.loads(content) | {"id": name, "status": "in_progress"}
+            self.made[name] = asked | {"id": name, "status": "in_progress"}
             handler.say(200, self.made[name])
 
     def get(self, handler: "_Handler", path: str) -> None:
@@ -71,13 +76,16 @@ class Batches:
                 refused = next((name for name in ("max_tokens", "temperature", "top_p") if name in line["body"]), "")
             if refused in line["body"]:
                 good = {"status_code": 400, "body": error("Not supported with this model", refused)}
+            elif mode == "one answer":
+                good = {"status_code": 200, "body": completion(line["body"], server.text(line["body"]))}
             elif mode.isdigit():
                 good = {"status_code": int(mode), "body": {}}
             elif mode in BAD_BODIES:
                 good = {"status_code": 200, "body": BAD_BODIES[mode]}
             else:
                 good = {"status_code": 200, "body": completions(line["body"], server.text)}
-            done = {"response": good, "error": None} if batch["status"] == "completed" else None
+            is_done = batch["status"] == "completed" or (batch["status"] == "cancelled" and not out)
+            done = {"response": good, "error": None} if is_done else None
             late = {"response": None, "error": {"code": "batch_expired", "message": "late"}}
             out.append({"custom_id": line["custom_id"], **(done or late)})
         if batch["status"] != "failed":

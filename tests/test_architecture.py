@@ -37,9 +37,9 @@ FLOORS = (
     # 5
     "beams second_opinion sameness headers plugin_facts",
     # 6
-    "drafts answering rationales student notations patience told rows data_report batch_api inputs",
+    "drafts answering rationales student notations patience told rows data_report batch_lines inputs",
     # 7: what a training method has at hand, the trained student as it is called, what this machine can do with it
-    "course trained speed validation distributions layers rollouts pseudo_labels calibration passages asking",
+    "course trained speed validation distributions layers rollouts pseudo_labels calibration passages asking batch_api",
     # 8: plug-ins, and the training loop
     "teachers.* methods.* strategies.* filters.* metrics.* exporters.* training",
     # 9

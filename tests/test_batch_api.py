@@ -177,6 +177,42 @@ def test_a_batch_whose_name_was_lost_is_found_by_its_file(home_folder: Path) -> 
         assert len(server.batches.made) == 1
 
 
+def test_a_file_that_the_provider_no_longer_has_is_uploaded_anew(home_folder: Path) -> None:
+    with serve() as server:
+        asking = batches(server).answer(requests(2))
+        next(asking)
+        asking.close()
+        [note] = (home_folder / "batches").glob("*.json")
+        note.write_text(note.read_text().replace("batch-0", "").replace("file-0", "file-gone"))
+        assert texts(batches(server).answer(requests(2))) == ["yes", "yes"]
+        assert len(server.batches.made) == 2
+        assert not note.exists()
+
+
+def test_a_batch_that_nobody_lets_be_made_keeps_its_note(home_folder: Path) -> None:
+    with serve() as server:
+        server.batches.instead = lambda key: (401, b"{}")
+        for _ in range(2):
+            with pytest.raises(TeacherError, match=r"refuses a batch \(401\)"):
+                texts(batches(server).answer(requests(2)))
+        assert len(server.batches.files) == 1
+    assert list((home_folder / "batches").glob("*.json"))
+
+
+def test_a_batch_that_was_cancelled_is_not_sent_again_before_the_same_command_is_given(home_folder: Path) -> None:
+    with serve() as server:
+        server.batches.ends = ["cancelled"]
+        asking, arrived = batches(server).answer(requests(3)), list[Reply]()
+        with pytest.raises(TeacherError, match="batch-0 was cancelled at the provider") as error:
+            arrived.extend(reply for group in asking for _, reply in group)
+        assert "the same command sends again what is missing" in str(error.value.hint)
+        assert [reply.text for reply in arrived] == ["yes"]
+        assert len(server.batches.made) == 1
+        assert not list((home_folder / "batches").iterdir())
+        assert texts(batches(server).answer(requests(3)[1:])) == ["yes", "yes"]
+        assert [len(lines) for lines in lines_sent(server)] == [3, 2]
+
+
 def test_requests_that_fail_for_a_passing_reason_are_sent_again_and_others_are_counted() -> None:
     with serve("500", "400", "ok", "ok") as server:
         assert texts(batches(server).answer(requests(3))) == ["yes", "refused (400)", "yes"]
@@ -186,7 +222,7 @@ def test_requests_that_fail_for_a_passing_reason_are_sent_again_and_others_are_c
 def test_batches_that_only_tell_what_a_server_does_not_take_do_not_count_as_attempts() -> None:
     with serve("picky") as server:
         teacher = open_teacher(f"{server.url}#m", options={"batch": True})
-        assert [reply.text for reply in replies(teacher, requests(2, max_tokens=5))] == ["yes", "yes"]
+        assert [reply.text for reply in replies(teacher, requests(2, max_tokens=5, top_p=0.9))] == ["yes", "yes"]
         assert len(server.batches.made) == 4
 
 
@@ -269,6 +305,35 @@ def test_where_a_batch_gives_one_answer_alone_the_others_are_asked_for_one_by_on
         assert [reply.text for reply in replies(teacher, asked)] == ["answer 0", "answer 1", "answer 2"]
         sent = [server.batches.files[one["input_file_id"]] for one in server.batches.made.values()]
         assert [[line["body"].get("n", 1) for line in lines] for lines in sent] == [[3], [1, 1, 1]]
+
+
+@pytest.mark.parametrize("mode", ["no n", "one answer"])
+def test_a_server_that_gives_one_answer_alone_is_asked_for_no_more_from_then_on(mode: str) -> None:
+    first, later = drawn("first"), drawn("later")
+    with serve(mode, text=counted()) as server:
+        server.batches.looks_needed = 1
+        teacher = open_teacher(f"{server.url}#m", options={"batch": True})
+        assert all(reply.text for reply in replies(teacher, first))
+        sent = len(lines_sent(server))
+        assert all(reply.text for reply in replies(teacher, later))
+        assert [[line["body"].get("n", 1) for line in lines] for lines in lines_sent(server)[sent:]] == [[1, 1, 1]]
+
+
+def test_what_was_sent_one_by_one_is_found_again_by_a_process_that_does_not_know_why() -> None:
+    with serve() as server:
+        asking = batches(server)
+        asking.most_answers = lambda: 1
+        sending = asking.answer(drawn("first"))
+        next(sending)
+        sending.close()
+        assert texts(batches(server).answer(drawn("first"))) == ["yes"] * 3
+        assert len(server.batches.made) == 1
+
+
+def drawn(text: str) -> list[Request]:
+    """Requests that differ in the seed alone."""
+    question = (Message(role="user", content=text),)
+    return [Request(messages=question, temperature=1.0, seed=seed) for seed in range(3)]
 
 
 def test_what_the_server_does_not_take_is_left_out_of_the_next_batch() -> None:
