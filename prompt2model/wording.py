@@ -27,7 +27,12 @@ def normalise(text: str) -> str:
 
 def words(text: str) -> list[str]:
     """The normalised text's words; in scripts without spaces its characters."""
-    return _UNSPACED.sub(r" \1 ", normalise(text)).split()
+    return spaced(normalise(text)).split()
+
+
+def spaced(text: str) -> str:
+    """The text with spaces around each character of a script that writes none."""
+    return _UNSPACED.sub(r" \1 ", text)
 
 
 def is_unspaced(character: str) -> bool:

@@ -80,14 +80,26 @@ def test_rouge_l_is_that_of_rouge_score_on_english(rng: random.Random) -> None:
     assert rouge_l.compute(guesses, truth) == pytest.approx(np.mean(expected))
 
 
-@pytest.mark.parametrize("text", ["Привет, мир", "猫が好きです", "σήμερα βρέχει", "สวัสดีชาวโลก", "مرحبا بالعالم"])
+@pytest.mark.parametrize(
+    "text", ["Привет, мир", "猫が好きです", "σήμερα βρέχει", "สวัสดีชาวโลก", "مرحبا بالعالم", "किताब पढ़ो", "မြန်မာ"]
+)
 def test_rouge_l_reads_other_alphabets(text: str) -> None:
     assert rouge_l.compute([text], [text]) == 1
     assert rouge_l.compute(["nothing alike"], [text]) == 0
 
 
-def test_rouge_l_compares_japanese_by_character() -> None:
-    assert 0 < rouge_l.compute(["犬が好きです"], ["猫が好きです"]) < 1
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("犬が好きです", "猫が好きです", 5 / 6),  # a character each
+        ("iPhoneが好き", "iphoneが嫌い", 2 / 4),  # among words of other scripts too
+        ("เสื่อ", "เสือ", 2 * 4 / (5 + 4)),  # a mat and a tiger, by a tone mark
+        ("किताब", "किताबें", 0),  # one word each, whatever signs it has
+        ("नई किताब", "नई कलम", 1 / 2),
+    ],
+)
+def test_rouge_l_counts_words_with_their_marks_and_characters_where_no_spaces_are(one, other, expected) -> None:
+    assert rouge_l.compute([one], [other]) == pytest.approx(expected)
 
 
 def test_chrf_is_chrf_plus_plus_of_sacrebleu(rng: random.Random) -> None:

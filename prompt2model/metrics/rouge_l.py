@@ -1,23 +1,25 @@
 """ROUGE-L: the longest common subsequence of words, as an F1 score; for texts.
 
 Lin, 2004, https://aclanthology.org/W04-1013, as Google's `rouge-score` computes it, with the Porter stemmer. That
-package throws away every letter outside a-z; here words of other alphabets count too, and Chinese, Japanese and Thai,
-which write no spaces, count by character. On texts in plain English letters the result is the package's own.
+package throws away every letter outside a-z; here words of other alphabets count too, with their vowel signs and tone
+marks, and scripts that write no spaces, as Chinese, Japanese and Thai, count by character. On texts in plain English
+letters the result is the package's own.
 """
 
-import re
+import unicodedata
 from collections.abc import Sequence
 
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
 
 from prompt2model.metrics import check
+from prompt2model.wording import spaced
 
 KINDS = ("generation",)
 HIGHER_IS_BETTER = True
 
-WORD = re.compile(r"[^\W_]+")
-WITHOUT_SPACES = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
+OF_WORDS = "LMN"
+"""Letters, marks and digits, by the first letter of their category in Unicode."""
 
 
 def compute(predictions: Sequence[str], references: Sequence[str]) -> float:
@@ -44,9 +46,8 @@ class Words(Tokenizer):  # type: ignore[misc]
 
     def tokenize(self, text: str) -> list[str]:
         """Lower-case words, English ones stemmed."""
-        return [token for word in WORD.findall(text.lower()) for token in self._split(word)]
+        kept = [character if unicodedata.category(character)[0] in OF_WORDS else " " for character in text.lower()]
+        return [token for word in spaced("".join(kept)).split() for token in self._stemmed(word)]
 
-    def _split(self, word: str) -> list[str]:
-        if word.isascii():
-            return list(self._english.tokenize(word))
-        return list(word) if WITHOUT_SPACES.search(word) else [word]
+    def _stemmed(self, word: str) -> list[str]:
+        return list(self._english.tokenize(word)) if word.isascii() else [word]
