@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from prompt2model.errors import ConfigError
-from prompt2model.registry import did_you_mean
+from prompt2model.registry import did_you_mean, mistake
 
 
 class Settings(BaseModel):
@@ -310,10 +310,7 @@ def _explain(error: Any) -> str:
         return f"There is no setting {where}. {_near(where)}"
     if error["type"] == "model_type":
         return f"{where} is a stage, not a setting; write {where}.KEY."
-    rule = error["msg"][0].lower() + error["msg"][1:]
-    for theirs, ours in (("input should be", "it should be"), ("a valid tuple", "a list of texts")):
-        rule = rule.replace(theirs, ours)
-    return f"{where} is {error['input']!r}: {rule}."
+    return mistake(error)
 
 
 def _near(wrong: str) -> str:

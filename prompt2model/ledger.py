@@ -18,6 +18,7 @@ from prompt2model.conversation import Reply, Request
 from prompt2model.errors import BudgetExceeded, ConfigError
 from prompt2model.home import home
 from prompt2model.records import Record, Spent
+from prompt2model.registry import explained
 from prompt2model.teacher import Teacher
 
 REASONING_TOKENS = 2048
@@ -336,13 +337,12 @@ def _users_own() -> dict[str, Price]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise _unreadable(path, str(error)) from error
     except ValidationError as error:
-        problems = "; ".join(f"{': '.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise _unreadable(path, problems) from error
+        raise _unreadable(path, explained(error, list(Price.model_fields), within="models")) from error
 
 
 def _unreadable(path: Path, why: str) -> ConfigError:
     return ConfigError(
-        f"The price list {path} cannot be read: {why}.",
+        f"The price list {path} cannot be read: {why}{'' if why.endswith(('.', '?')) else '.'}",
         hint='A line looks like this: models."gpt-5-mini" = { input = 0.25, output = 2.0 }; below [models] '
         "without the first word.",
     )

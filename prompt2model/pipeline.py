@@ -19,7 +19,7 @@ from prompt2model.failures import FILE as FAILURES
 from prompt2model.filters import looked_at
 from prompt2model.marks import FILE as MARKS
 from prompt2model.marks import read_marks
-from prompt2model.methods import check_rows_will_do, check_suits, open_method, without_white_box
+from prompt2model.methods import check_rows_will_do, check_suits, open_method, without
 from prompt2model.records import Artifact, Found, Made, Record, Report, Splits, Student, TaskSpec
 from prompt2model.rows import read_test
 from prompt2model.run import Run
@@ -31,7 +31,7 @@ from prompt2model.stages.parse import parse
 from prompt2model.stages.retrieve import retrieve
 from prompt2model.stages.split import shown_to_teacher, split
 from prompt2model.teacher import ABILITIES, WHITE_BOX, Teacher
-from prompt2model.teachers import check_teacher, choose_teacher, decided_by, open_teacher
+from prompt2model.teachers import check_teacher, choose_teacher, decided_by, open_teacher, white_box_of, with_ability
 
 log = logging.getLogger(__name__)
 
@@ -326,13 +326,12 @@ def _check_names(config: Config) -> None:
             f"{teacher} does.",
             hint="--set teacher_options.logprobs=true; of a local teacher they are kept by train.options.source=top_k.",
         )
-    needed = [need for need in needs if need in WHITE_BOX]
-    if needed and not teacher.startswith("transformers:"):
-        otherwise = f"a method for texts: {without_white_box()}" if "logits" in needed else "one beam"
-        raise ConfigError(
-            f"The method {config.train.method} needs a teacher that {ABILITIES[needed[0]]}, which {teacher} does not.",
-            hint=f"Take a local teacher (--teacher transformers:MODEL), or {otherwise}.",
-        )
+    for need in needs:
+        if need in WHITE_BOX and need not in white_box_of(teacher):
+            raise ConfigError(
+                f"The method {config.train.method} needs a teacher that {ABILITIES[need]}; {teacher} does not.",
+                hint=f"Take a local teacher (--teacher {' or '.join(with_ability(need))}), or {without(need)}.",
+            )
     for family, asked in (
         ("strategies", config.generate.strategies),
         ("filters", config.generate.filters),

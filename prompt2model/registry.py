@@ -6,7 +6,7 @@ Names are listed and described without importing any plug-in.
 import ast
 import importlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,8 @@ from prompt2model.errors import ConfigError
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+    from pydantic_core import ErrorDetails
 
 MOST_NAMED = 20
 """Known words in a hint."""
@@ -54,19 +56,45 @@ def read_options(plugin: ModuleType, values: Mapping[str, Any], setting: str) ->
     try:
         return plugin.Options(**values)
     except ValidationError as error:
-        known = ", ".join(plugin.Options.model_fields) or "none"
-        problem = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        known = list(plugin.Options.model_fields)
         name = plugin.__name__.rpartition(".")[2]
-        raise ConfigError(f"{setting}: {problem}", hint=f"Options of {name}: {known}.") from error
+        hint = f"Options of {name}: {', '.join(known) or 'none'}."
+        raise ConfigError(explained(error, known, within=setting), hint=hint) from error
 
 
-def did_you_mean(wrong: str, known: list[str]) -> str:
+def explained(error: ValidationError, known: Sequence[str], *, within: str = "") -> str:
+    """What is wrong with values that stand `within` a setting, a sentence for each mistake (see `mistake`)."""
+    return " ".join(mistake(one, known, within=within) for one in error.errors())
+
+
+def mistake(one: "ErrorDetails", known: Sequence[str] = (), *, within: str = "") -> str:
+    """One mistake as a person reads it: the value and the rule, or the nearest of the `known` names for a wrong one."""
+    where = ".".join(filter(None, (within, *map(str, one["loc"]))))
+    if one["type"] == "extra_forbidden":
+        name = str(one["loc"][-1])
+        return f"There is no option {name}. {_near(name, known)}".rstrip()
+    if one["type"] == "missing":
+        return f"{where} is missing."
+    rule = one["msg"].removeprefix("Value error, ")
+    if one["type"] == "value_error" and isinstance(one["input"], Mapping):  # a rule for several values together
+        return f"{where}: {rule}." if where else f"{rule}."
+    rule = rule[0].lower() + rule[1:]
+    for theirs, ours in (("input should be", "it should be"), ("a valid tuple", "a list of texts")):
+        rule = rule.replace(theirs, ours)
+    return f"{where} is {one['input']!r}: {rule}."
+
+
+def did_you_mean(wrong: str, known: Sequence[str]) -> str:
     """A hint that names the nearest known words, or the first of all."""
-    near = get_close_matches(wrong, known, n=3, cutoff=0.5)
-    if near:
-        return "Did you mean " + " or ".join(near) + "?"
+    if near := _near(wrong, known):
+        return near
     more = f" and {len(known) - MOST_NAMED} more" if len(known) > MOST_NAMED else ""
     return "Known: " + ", ".join(known[:MOST_NAMED]) + more + "."
+
+
+def _near(wrong: str, known: Sequence[str]) -> str:
+    near = get_close_matches(wrong, known, n=3, cutoff=0.5)
+    return f"Did you mean {' or '.join(near)}?" if near else ""
 
 
 def _unknown(family: str, name: str) -> ConfigError:

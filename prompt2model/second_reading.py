@@ -11,10 +11,13 @@ from prompt2model.conversation import Message, Reply, Request
 from prompt2model.pairs import Pair
 from prompt2model.prompts import messages
 from prompt2model.records import Kind
+from prompt2model.registry import mistake
 from prompt2model.teacher import Teacher, replies
 from prompt2model.wording import one_line
 
 ATTEMPTS = 2
+MOST_TOLD = 5
+"""Mistakes that the teacher is told of."""
 UNUSABLE = "reading by the teacher that could not be used"
 
 
@@ -75,7 +78,7 @@ def _understood(reply: Reply) -> tuple[Understood | None, str]:
     except (json.JSONDecodeError, RecursionError):
         return None, "it is not one JSON object"
     except ValidationError as error:
-        return None, "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:5])
+        return None, " ".join(mistake(one, list(Understood.model_fields)) for one in error.errors()[:MOST_TOLD])
 
 
 def _written(understood: Understood, description: str, dropped: Counter[str]) -> Taught:

@@ -17,7 +17,7 @@ ABILITIES = {
     "beams": "searches several beams for its likeliest answer",
 }
 WHITE_BOX = ("logits", "beams", "likelihood")
-"""Abilities that no server has, known without asking."""
+"""Abilities that no server has: which of them a teacher has is known before it is connected."""
 
 
 class Teacher(Protocol):

@@ -77,6 +77,7 @@ def test_all_mistakes_are_said_at_once():
         ("train.epochs.x=1", "train.epochs is {'x': 1}: it should be a valid number."),
         ("retrieve.hub=of", "retrieve.hub is 'of': it should be 'auto' or 'off'."),
         ("parse.labels=true", "parse.labels is True: it should be a list of texts."),
+        ("split={validation=0.5, test=0.5}", "split: validation and test together leave no rows to learn from."),
         ("train.epochs", "--set 'train.epochs' is not of the form stage.key=value."),
         ("=3", "--set '=3' is not of the form stage.key=value."),
     ],

@@ -20,7 +20,8 @@ from pydantic import BaseModel
 
 from prompt2model import registry
 from prompt2model.records import Architecture, Kind
-from prompt2model.teacher import ABILITIES
+from prompt2model.student import LocalModel
+from prompt2model.teacher import ABILITIES, WHITE_BOX
 
 PLUGINS = [(family, name) for family in registry.FAMILIES for name in registry.names(family)]
 ENTRY = re.compile(r"^ {4}(?=[A-Za-z_])", re.MULTILINE)
@@ -93,7 +94,12 @@ def test_a_plugin_states_the_facts_of_its_contract(family, name):
 @pytest.mark.parametrize(("family", "name"), PLUGINS)
 def test_what_a_plugin_states_means_something(family, name):
     module = plugin(family, name)
-    known = {"NEEDS": ABILITIES, "KINDS": get_args(Kind), "ARCHITECTURES": get_args(Architecture)}
+    known = {
+        "NEEDS": ABILITIES,
+        "WHITE_BOX": WHITE_BOX,
+        "KINDS": get_args(Kind),
+        "ARCHITECTURES": get_args(Architecture),
+    }
     for fact, words in known.items():
         stated = getattr(module, fact, ())
         assert isinstance(stated, tuple), fact
@@ -101,6 +107,11 @@ def test_what_a_plugin_states_means_something(family, name):
     assert isinstance(getattr(module, "HIGHER_IS_BETTER", True), bool)
     extra = getattr(module, "EXTRA", None)
     assert extra is None or extra in PYPROJECT["project"]["optional-dependencies"]
+
+
+def test_a_local_teacher_states_the_white_box_that_it_is():
+    for name, model in (("transformers", LocalModel), ("vllm", plugin("teachers", "vllm").InProcess)):
+        assert set(plugin("teachers", name).WHITE_BOX) == model.can & set(WHITE_BOX), name
 
 
 @pytest.mark.parametrize(("family", "name"), [one for one in PLUGINS if "Options" in contract(one[0]).facts])

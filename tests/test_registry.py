@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from prompt2model import registry
 from prompt2model.errors import ConfigError
@@ -123,6 +125,43 @@ def test_a_family_has_a_singular(family, singular):
 def test_only_a_plugin_can_be_loaded(name):
     with pytest.raises(ConfigError):
         registry.load("metrics", name)
+
+
+class Temperature(BaseModel):
+    """Options of a plug-in that nobody has."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    low: float = Field(0.0, ge=0)
+    high: float = 1.0
+
+    @model_validator(mode="after")
+    def _differ(self) -> "Temperature":
+        if self.low > self.high:
+            raise ValueError("low is above high")
+        return self
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"hihg": 2}, "There is no option hihg. Did you mean high?"),
+        ({"colour": 2}, "There is no option colour."),
+        ({"low": -1}, "generate.options.heat.low is -1: it should be greater than or equal to 0."),
+        ({"low": 3}, "generate.options.heat: low is above high."),
+        (
+            {"hihg": 2, "low": "x"},
+            "generate.options.heat.low is 'x': it should be a valid number, unable to parse string as a number. "
+            "There is no option hihg. Did you mean high?",
+        ),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_said_with_its_value_and_the_rule(values, said):
+    heat = ModuleType("somewhere.heat")
+    heat.Options = Temperature
+    with pytest.raises(ConfigError) as caught:
+        registry.read_options(heat, values, "generate.options.heat")
+    assert (caught.value.message, caught.value.hint) == (said, "Options of heat: low, high.")
 
 
 def test_a_hint_names_some_of_many_words():

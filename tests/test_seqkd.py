@@ -14,7 +14,7 @@ from prompt2model.decoding import likelihoods
 from prompt2model.errors import ConfigError
 from prompt2model.filters import Sieve, agreement
 from prompt2model.methods import open_method, seqkd
-from prompt2model.pipeline import build
+from prompt2model.pipeline import build, read_back
 from prompt2model.planning import plan
 from prompt2model.questions import question
 from prompt2model.records import Example, Source, Splits
@@ -95,7 +95,7 @@ def test_a_label_is_the_likeliest_or_read_from_a_text():
 
 
 def test_several_equal_answers_are_refused():
-    with pytest.raises(ConfigError, match="the same at temperature 0"):
+    with pytest.raises(ConfigError, match="samples above 1 need a temperature"):
         open_method("seqkd", {"answers": "teacher", "samples": 4})
 
 
@@ -158,13 +158,14 @@ def test_of_the_n_best_the_nearest_to_the_given_answer_is_learned():
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        ({"beams": 4, "temperature": 0.7}, "temperature 0"),
-        ({"beams": 2, "samples": 3}, "2 beams have no 3 best"),
+        ({"beams": 4, "temperature": 0.7}, "beam search is deterministic: set temperature to 0"),
+        ({"beams": 2, "samples": 3}, "samples (3) cannot exceed beams (2)"),
     ],
 )
-def test_beams_that_make_no_sense_are_refused(options, why):
-    with pytest.raises(ConfigError, match=why):
+def test_samples_and_beams_that_make_no_sense_are_refused(options, why):
+    with pytest.raises(ConfigError) as caught:
         open_method("seqkd", {"answers": "teacher", **options})
+    assert caught.value.message == f"train.options: {why}."
 
 
 @pytest.mark.parametrize("plans", [True, False])
@@ -174,8 +175,35 @@ def test_a_server_has_no_beams_and_is_refused_before_it_is_asked(tmp_path, plans
         config = load_config(teacher=f"{server.url}#m", train__method="seqkd", train__options=options)
         with pytest.raises(ConfigError, match="several beams") as caught:
             plan(ASKED, config, tmp_path) if plans else build(ASKED, config=config, out=tmp_path)
-    assert "--teacher transformers:MODEL" in caught.value.hint
+    assert caught.value.hint == (
+        "Take a local teacher (--teacher transformers:MODEL), or one beam: --set train.options.beams=1."
+    )
     assert not server.asked
+
+
+SAMPLED = {"answers": "teacher", "samples": 5, "temperature": 1.0}
+
+
+def test_a_server_cannot_choose_the_likeliest_of_several_and_is_refused_before_it_is_asked(tmp_path):
+    with serve("ok") as server:
+        config = load_config(teacher=f"{server.url}#m", train__method="seqkd", train__options=SAMPLED)
+        with pytest.raises(ConfigError, match="likelihood of whole texts") as caught:
+            build(ASKED, config=config, out=tmp_path)
+    assert caught.value.hint == (
+        "Take a local teacher (--teacher transformers:MODEL or vllm:MODEL), "
+        "or the answer nearest to the given one: --set train.options.best_of=given."
+    )
+    assert not server.asked
+
+
+def test_vllm_can_choose_the_likeliest_of_several_and_has_one_beam(tmp_path):
+    sampled, searched = (
+        load_config(teacher="vllm:x", train__method="seqkd", train__options=options)
+        for options in (SAMPLED, {"answers": "teacher", "beams": 5})
+    )
+    assert read_back(ASKED, tmp_path, sampled) == {}
+    with pytest.raises(ConfigError, match="several beams for its likeliest answer; vllm:x does not"):
+        read_back(ASKED, tmp_path, searched)
 
 
 def test_a_plan_with_beams_and_a_local_teacher_is_made(tiny_decoder, tmp_path):

@@ -425,8 +425,8 @@ def test_more_and_more_requests_are_under_way_where_the_server_allows_it() -> No
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"requests_per_minut": 5}, "requests_per_minut: Extra inputs are not permitted"),
-        ({"concurrency": 0}, "concurrency: Input should be greater than 0"),
+        ({"requests_per_minut": 5}, r"There is no option requests_per_minut\. Did you mean requests_per_minute"),
+        ({"concurrency": 0}, r"teacher_options\.concurrency is 0: it should be greater than 0\."),
     ],
 )
 def test_an_option_that_cannot_be_used_is_an_error_that_lists_the_known_ones(

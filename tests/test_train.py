@@ -444,7 +444,7 @@ def test_training_that_diverges_is_an_error_that_names_a_lower_rate(tiny_decoder
 
 
 def test_options_that_the_method_does_not_know_are_refused_with_those_it_knows(tiny_decoder, tmp_path):
-    with pytest.raises(ConfigError, match=r"train\.options: mixing") as caught:
+    with pytest.raises(ConfigError, match="There is no option mixing") as caught:
         run(str(tiny_decoder), tmp_path, options={"mixing": 0.5})
     assert caught.value.hint.startswith("Options of seqkd: answers, samples")
 

@@ -88,6 +88,15 @@ def trainings(config: TrainConfig) -> list[TrainConfig]:
     return [*(trainings(config.model_copy(update=differs)) if differs else ()), config]
 
 
+def without(ability: str) -> str:
+    """How a student is trained by a teacher that lacks an ability of a white box, to read."""
+    return {
+        "logits": f"a method for texts: {without_white_box()}",
+        "beams": "one beam: --set train.options.beams=1",
+        "likelihood": "the answer nearest to the given one: --set train.options.best_of=given",
+    }[ability]
+
+
 def without_white_box() -> str:
     """The methods that learn from texts, as a list to read."""
     methods = {name: registry.load("methods", name) for name in registry.names("methods")}

@@ -58,11 +58,11 @@ class Options(BaseModel):
     @model_validator(mode="after")
     def _differ(self) -> "Options":
         if self.samples > 1 and self.beams == 1 and not self.temperature:
-            raise ValueError("several samples are the same at temperature 0; with beams they are not")
+            raise ValueError("samples above 1 need a temperature above 0, or beams")
         if self.beams > 1 and self.temperature:
-            raise ValueError("beams draw nothing: they go with temperature 0")
+            raise ValueError("beam search is deterministic: set temperature to 0")
         if 1 < self.beams < self.samples:
-            raise ValueError(f"{self.beams} beams have no {self.samples} best")
+            raise ValueError(f"samples ({self.samples}) cannot exceed beams ({self.beams})")
         return self
 
 

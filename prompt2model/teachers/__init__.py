@@ -2,6 +2,7 @@
 
     Options    a pydantic model of its settings (`--set teacher_options.KEY=VALUE`)
     DECIDING   a tuple of those that decide what it answers; the others say how fast, or at what price
+    WHITE_BOX  a tuple of those in `teacher.WHITE_BOX` that it has, known before it is connected
     connect(model: str, **options) -> Teacher      raises TeacherError when it cannot be had
 
 `open_teacher` finds the plug-in by the name that `--teacher` takes, and wraps it in the response cache and the ledger.
@@ -70,9 +71,9 @@ def check_teacher(name: str, options: Mapping[str, Any] = MappingProxyType({})) 
     try:
         plugin.Options(**options)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        known = ", ".join(plugin.Options.model_fields)
-        raise ConfigError(f"teacher_options: {problems}", hint=f"Options of this teacher: {known}.") from error
+        known = list(plugin.Options.model_fields)
+        problems = registry.explained(error, known, within="teacher_options")
+        raise ConfigError(problems, hint=f"Options of this teacher: {', '.join(known)}.") from error
 
 
 def decided_by(name: str, options: Mapping[str, Any]) -> str:
@@ -82,6 +83,18 @@ def decided_by(name: str, options: Mapping[str, Any]) -> str:
     chosen, usual = plugin.Options(**options), plugin.Options()
     unusual = [one for one in plugin.DECIDING if getattr(chosen, one) != getattr(usual, one)]
     return " ".join([resolved, *(f"{one}={getattr(chosen, one)}" for one in unusual)])
+
+
+def white_box_of(name: str) -> tuple[str, ...]:
+    """Which abilities of a white box the teacher of that name has. Connects to nothing."""
+    found: tuple[str, ...] = _plugin(choose_teacher(name)[0])[0].WHITE_BOX
+    return found
+
+
+def with_ability(ability: str) -> list[str]:
+    """The teachers that have an ability of a white box, as `--teacher` takes them. Connects to none."""
+    kinds = registry.names("teachers")
+    return [f"{kind}:MODEL" for kind in kinds if ability in registry.load("teachers", kind).WHITE_BOX]
 
 
 def _connect(name: str, options: Mapping[str, Any]) -> Teacher:

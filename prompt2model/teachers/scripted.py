@@ -26,6 +26,7 @@ from prompt2model.errors import TeacherError
 from prompt2model.ledger import prompt_text
 
 DECIDING = ()
+WHITE_BOX = ()
 
 
 class Options(Settings):

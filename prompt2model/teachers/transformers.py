@@ -12,6 +12,7 @@ from prompt2model.student import open_model
 from prompt2model.teacher import Teacher
 
 DECIDING = ("precision",)
+WHITE_BOX = ("logits", "beams", "likelihood")
 
 
 class Options(Settings):

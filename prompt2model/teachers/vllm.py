@@ -20,6 +20,7 @@ from prompt2model.errors import MissingExtra, TeacherError, WeightsError
 from prompt2model.student import WRITING, choices_of, chosen, fingerprint, load_codec, prompt_of
 
 DECIDING = ("max_length",)
+WHITE_BOX = ("likelihood",)
 MOST_BLANKS = 8
 """How often a text is begun again that ended before its first word."""
 
