@@ -81,7 +81,10 @@ def plan_rounds(config: Config, rounds: int, folder: Path) -> list[Planned]:
             hint="Each round has rows written: a higher --count, or other --rounds.",
         )
     if (folder / "parse.json").is_file():
-        raise RunError(f"{folder} is a run, and rounds are several.", hint="Choose another folder with --out.")
+        raise RunError(
+            f"{folder} already holds a single run; --rounds needs a folder of its own.",
+            hint="Choose another with --out.",
+        )
     folder, planned = folder.resolve(), list[Planned]()
     for number in range(1, rounds + 1):
         how = _later(config, planned[-1].folder) if planned else _first(config)

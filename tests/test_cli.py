@@ -440,7 +440,7 @@ def test_rows_are_looked_at_and_rejected_before_a_student_learns_from_them(
     assert call(*command, "--until", "split").code == 0
     assert json.loads((folder / "split.json").read_text())["record"]["dropped"] == {"rejected by a person": 7}
     assert "no stage 'generat'" in call(*command, "--until", "generat").err
-    assert "Rounds are made whole" in call(*command, "--until", "split", "--rounds", "2").err
+    assert "--until cannot be combined with --rounds" in call(*command, "--until", "split", "--rounds", "2").err
 
 
 def test_nobody_else_works_on_a_run_that_is_trained_or_measured(call: Caller, copy: Path):
@@ -553,7 +553,7 @@ TAUGHT = ("--method", "seqkd", "--set", "train.options.answers=teacher", "--set"
 
 
 def test_training_again_with_a_paid_teacher_is_agreed_to_and_accounted_for(copy: Path, call: Caller, priced):
-    options = (*TAUGHT, f"teacher={priced.url}#m")
+    options = (*TAUGHT[:-1], "--teacher", f"{priced.url}#m")
     refused = call("train", copy, *options)
     assert (refused.code, priced.asked) == (1, [])
     assert "42 requests" in " ".join(refused.err.split())

@@ -108,7 +108,7 @@ def _run(
     screen, folder = Screen(quiet=quiet), out or pipeline.default_folder(text)
     pipeline.stages_until(until)  # or an error
     if until != "export" and rounds > 1:
-        raise ConfigError("Rounds are made whole.", hint="Leave --until out, or --rounds.")
+        raise ConfigError("--until cannot be combined with --rounds.", hint="Leave one of them out.")
     if dry_run:
         _tell_plan(text, config, rounds, folder, until, screen, as_json=as_json)
         return

@@ -1,5 +1,6 @@
 """Arguments and options that several commands share. What a setting says of itself is the help of its option."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,11 +9,12 @@ import typer
 from prompt2model.config import Config, load_config
 
 
-def _setting(key: str, flag: str, *, metavar: str) -> Any:
-    """An option for a setting, with the setting's own sentence and default."""
+def _setting(key: str, flag: str, *, metavar: str, of_run: bool = False) -> Any:
+    """An option for a setting, with the setting's own sentence and default; `of_run` where that is a run's setting."""
     stage, _, name = key.rpartition(".")
     field = type(getattr(Config(), stage) if stage else Config()).model_fields[name]
     default = f" Default: {field.default}." if field.default not in ((), "", 0.0) else ""
+    default = " Default: as the run was made." if of_run else default
     again = " May be given several times." if isinstance(field.default, tuple) else ""
     return typer.Option(flag, help=f"{field.description}{default}{again}", metavar=metavar)
 
@@ -51,7 +53,7 @@ Rounds = Annotated[
     int,
     typer.Option(
         "--rounds",
-        help="Train so often; from the second time on with more rows like those that the student found hard.",
+        help="Number of rounds: train, write more rows like those the student found hard, train again.",
         min=1,
         metavar="N",
     ),
@@ -60,6 +62,17 @@ Epochs = Annotated[float | None, _setting("train.epochs", "--epochs", metavar="N
 LoraRank = Annotated[int | None, _setting("train.lora_rank", "--lora-rank", metavar="N")]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="A TOML file of settings: prompt2model config --toml.", metavar="FILE")
+]
+OfRun = partial(_setting, of_run=True)
+TeacherOfRun = Annotated[str | None, OfRun("teacher", "--teacher", metavar="NAME")]
+BudgetOfRun = Annotated[float | None, OfRun("budget_usd", "--budget", metavar="USD")]
+SeedOfRun = Annotated[int | None, OfRun("seed", "--seed", metavar="N")]
+MethodOfRun = Annotated[str | None, OfRun("train.method", "--method", metavar="NAME")]
+InitOfRun = Annotated[str | None, OfRun("train.init", "--init", metavar="START")]
+EpochsOfRun = Annotated[float | None, OfRun("train.epochs", "--epochs", metavar="N")]
+LoraRankOfRun = Annotated[int | None, OfRun("train.lora_rank", "--lora-rank", metavar="N")]
+ConfigInPlace = Annotated[
+    Path | None, typer.Option("--config", help="A TOML file in place of the run's settings.", metavar="FILE")
 ]
 SetTo = Annotated[
     list[str] | None,

@@ -26,15 +26,17 @@ def train(
     out: o.Out = None,
     data: o.Data = None,
     base: o.Base = None,
-    method: o.Method = None,
-    init: o.Init = None,
+    method: o.MethodOfRun = None,
+    init: o.InitOfRun = None,
+    teacher: o.TeacherOfRun = None,
     yes: o.Yes = False,
-    budget: o.Budget = None,
-    epochs: o.Epochs = None,
-    lora_rank: o.LoraRank = None,
-    config: o.ConfigFile = None,
+    budget: o.BudgetOfRun = None,
+    batch: o.Batch = False,
+    epochs: o.EpochsOfRun = None,
+    lora_rank: o.LoraRankOfRun = None,
+    config: o.ConfigInPlace = None,
     set_: o.SetTo = None,
-    seed: o.Seed = None,
+    seed: o.SeedOfRun = None,
     as_json: o.AsJson = False,
     quiet: o.Quiet = False,
 ) -> None:
@@ -45,8 +47,8 @@ def train(
     from prompt2model import again
     from prompt2model.show import short
 
-    flags: dict[str, Any] = {"seed": seed, "budget_usd": budget, "train__method": method, "train__init": init}
-    flags |= {"train__epochs": epochs, "train__lora_rank": lora_rank}
+    flags: dict[str, Any] = {"seed": seed, "teacher": teacher, "budget_usd": budget, **o.batched(batch)}
+    flags |= {"train__method": method, "train__init": init, "train__epochs": epochs, "train__lora_rank": lora_rank}
     screen = Screen(quiet=quiet or not again.is_main_process())
     if data:
         settings = o.configured(config, set_, retrieve__data=data, retrieve__base=base, generate__count=0, **flags)
@@ -65,12 +67,12 @@ def evaluate(
     test_data: Annotated[
         str | None, typer.Option("--test-data", help="Other rows than the run's own; its report stays.", metavar="FILE")
     ] = None,
-    teacher: o.Teacher = None,
+    teacher: o.TeacherOfRun = None,
     yes: o.Yes = False,
-    budget: o.Budget = None,
-    config: o.ConfigFile = None,
+    budget: o.BudgetOfRun = None,
+    config: o.ConfigInPlace = None,
     set_: o.SetTo = None,
-    seed: o.Seed = None,
+    seed: o.SeedOfRun = None,
     as_json: o.AsJson = False,
     quiet: o.Quiet = False,
 ) -> None:
@@ -98,7 +100,7 @@ def evaluate(
 def export(
     run: o.RunFolder,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.", metavar="FOLDER")],
-    config: o.ConfigFile = None,
+    config: o.ConfigInPlace = None,
     set_: o.SetTo = None,
     as_json: o.AsJson = False,
     quiet: o.Quiet = False,
