@@ -160,6 +160,10 @@ def test_the_artifact_lists_the_files_of_the_folder(write: Callable[..., Artifac
     assert TaskSpec.model_validate_json((artifact.folder / "task.json").read_text()) == TASK
 
 
+def test_its_folder_may_be_named_by_a_text(write: Callable[..., Artifact], tmp_path: Path) -> None:
+    assert write(folder=str(tmp_path / "mine")).folder == tmp_path / "mine"
+
+
 def test_plain_transformers_answers_from_the_folder(write: Callable[..., Artifact]) -> None:
     answer = pipeline("text-generation", str(write().folder), device="cpu")
     chat = [{"role": "user", "content": "a film"}]

@@ -30,7 +30,7 @@ def export(
     report: Report,
     config: ExportConfig = ExportConfig(),
     *,
-    folder: Path,
+    folder: Path | str,
 ) -> Artifact:
     """The folder with the student in every format of `config`, README.md, generation_config.json and task.json.
 
@@ -38,7 +38,7 @@ def export(
     the new one. Raises RunError when the folder cannot be written or holds something else, WeightsError when the
     student cannot be exported.
     """
-    folder = folder.expanduser().resolve()
+    folder = Path(folder).expanduser().resolve()
     exporters = [registry.load("exporters", name) for name in config.formats]
     _check_place(folder, student.folder.resolve())
     with _written_whole(folder) as draft:

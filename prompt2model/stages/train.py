@@ -47,7 +47,7 @@ def train(
     base: str,
     config: TrainConfig = TrainConfig(),
     *,
-    folder: Path,
+    folder: Path | str,
     seed: int = 0,
     teacher: Teacher | None = None,
     save_every_seconds: float = SAVE_EVERY_SECONDS,
@@ -61,7 +61,7 @@ def train(
     WeightsError when the base cannot be loaded, RunError when training diverges, or memory or disk do not suffice.
     """
     config = config.model_copy(update={"method": choose_method(config.method, splits.train, teacher, base)})
-    method, options = open_method(config.method, config.options)
+    folder, (method, options) = Path(folder), open_method(config.method, config.options)
     check_suits(method, options, task)
     task = as_answered(task, method.answer_after(options) if hasattr(method, "answer_after") else "")
     is_own = hasattr(method, "taught_by_base") and method.taught_by_base(options)
@@ -340,8 +340,8 @@ def _notes(loop: Loop, leaning: dict[str, float]) -> tuple[str, ...]:
     if loop.state.step < loop.plan.steps:
         notes.append(f"Stopped at step {loop.state.step} of {loop.plan.steps}: the score no longer rose.")
     if leaning:
-        label = max(leaning, key=leaning.__getitem__)
+        label, nats = max(leaning.items(), key=lambda one: one[1])
         notes.append(
-            f"On words drawn at random it leaned to {label!r}; {leaning[label]:.1f} nats of that were taken away."
+            f"On words drawn at random it favoured {label!r} (label bias); calibration removed {nats:.1f} nats."
         )
     return tuple(notes)
