@@ -127,10 +127,9 @@ def _dropped(reasons: Mapping[str, int]) -> str:
 def next_commands(folder: Path, task: TaskSpec) -> list[str]:
     """What one would type next, ready to be copied."""
     text = task.examples[0].input if task.examples else "a text of your own"
-    short = one_line(text)[:WIDTH]
-    run = quote(str(folder))
+    run, shown = quote(str(folder)), quote(one_line(text)[:WIDTH])
     return [
-        f"prompt2model predict {run} {quote(short)}",
+        f"prompt2model predict {run} {shown}",
         f"prompt2model predict {run} --file inputs.txt --json",
         f"prompt2model report {run}",
         f"prompt2model export {run} --out my-model",

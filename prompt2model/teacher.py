@@ -68,9 +68,9 @@ def check_abilities(teacher: Teacher, needs: Iterable[str], who: str) -> None:
     """Raises ConfigError when the teacher lacks what `who` needs."""
     missing = [need for need in needs if need not in teacher.can]
     if missing:
-        lacks = "; ".join(f"{need!r}: it {ABILITIES[need]}" for need in missing)
+        lacks = " and ".join(ABILITIES[need] for need in missing)
         raise ConfigError(
-            f"{who} needs a teacher that can do more than {teacher.name} ({lacks}).",
+            f"{who} needs a teacher that {lacks}; {teacher.name} does not.",
             hint="A server may tell its likeliest tokens: --set teacher_options.logprobs=true"
             if "top_logprobs" in missing
             else "A local teacher can: --teacher transformers:HuggingFaceTB/SmolLM2-135M-Instruct",

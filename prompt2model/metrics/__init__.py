@@ -21,5 +21,5 @@ def check(predictions: Sequence[str], references: Sequence[str]) -> None:
         raise DataError(f"{len(predictions)} predictions stand beside {len(references)} references.")
     if not references:
         raise DataError(
-            "There is no row to measure on.", hint="Give labelled rows with --data, or keep some with test."
+            "There is no row to measure on.", hint="Give labelled rows with --data, or --set split.test=0.15."
         )
