@@ -74,12 +74,6 @@ def log_likelihoods(end: Ending, targets: Tensor, vocabulary: int) -> Tensor:
     )
 
 
-def counted_logits(model: Any, batch: Batch) -> Tensor:
-    """The logits at the batch's counted positions only, (N, V), in row-major order."""
-    end = ending(model, batch)
-    return end.head(end.states)
-
-
 def equipment(model: Any) -> Any:
     """What a method has added to the student, in whatever wrappers; None where nothing was."""
     return getattr(extract_model_from_parallel(model), "equipment", None)

@@ -9,7 +9,6 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
-from fnmatch import fnmatch
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, cast
 
@@ -87,15 +86,6 @@ def list_datasets(
     searches = [partial(_listing, "dataset", word, tuple(filters), limit) for word in _search_words(query)]
     found = _ask_all("data sets", searches, timeout_seconds=timeout_seconds)
     return [hub_cards.data_card(info) for info in _interleave(found)][:limit]
-
-
-def download_size(id: str, kind: Kind = "model", patterns: Sequence[str] = (), *, timeout_seconds: float = 10) -> int:
-    """Bytes of the repository's files whose names match one of the glob patterns; of all files when there is none.
-
-    Raises HubError when there is no such repository, or it is gated.
-    """
-    sizes = ask(id, partial(_tree, id, kind), timeout_seconds=timeout_seconds)
-    return sum(size for path, size in sizes.items() if not patterns or any(fnmatch(path, one) for one in patterns))
 
 
 def find_data(id: str, config: str = "", split: str = "", *, timeout_seconds: float = 30) -> DataFiles:
@@ -249,12 +239,12 @@ def _shards(id: str, sha: str, facts: dict[str, Any]) -> tuple[str, dict[str, in
     from huggingface_hub.errors import RevisionNotFoundError
 
     try:
-        sizes = _tree(id, "dataset", CONVERTED)
+        sizes = _tree(id, CONVERTED)
         if found := shards.converted(list(sizes)):
             return CONVERTED, sizes, found
     except RevisionNotFoundError:
         pass  # a data set for which the Hub keeps no copy: its own files are read
-    sizes = _tree(id, "dataset", sha)
+    sizes = _tree(id, sha)
     found = shards.declared(list(sizes), hub_cards.dicts(facts.get("configs"))) or shards.named(list(sizes))
     if found:
         return sha, sizes, found
@@ -268,9 +258,9 @@ def _shards(id: str, sha: str, facts: dict[str, Any]) -> tuple[str, dict[str, in
     )
 
 
-def _tree(id: str, kind: Kind, revision: str | None = None) -> dict[str, int]:
-    """The size in bytes of each file of the repository."""
+def _tree(id: str, revision: str) -> dict[str, int]:
+    """The size in bytes of each file of the data set."""
     from huggingface_hub.hf_api import RepoFile
 
-    tree = _api().list_repo_tree(id, recursive=True, revision=revision, repo_type=kind)
+    tree = _api().list_repo_tree(id, recursive=True, revision=revision, repo_type="dataset")
     return {item.path: item.size for item in tree if isinstance(item, RepoFile)}

@@ -1,7 +1,7 @@
 """Rewordings: texts that use the same words in the same order, with some put in, left out or exchanged between them.
 
 Two texts are compared by ROUGE-L (Lin, 2004, https://aclanthology.org/W04-1013), as Self-Instruct compares a new
-instruction with all of its pool (Wang et al., 2022, https://arxiv.org/abs/2212.10560). Words are those of `twins`.
+instruction with all of its pool (Wang et al., 2022, https://arxiv.org/abs/2212.10560). Words are those of `wording`.
 """
 
 from array import array
@@ -20,12 +20,6 @@ ROUNDING = 1e-9
 
 Word = tuple[str, int]
 """A word, and which of its occurrences in the text."""
-
-
-def rouge_l(one: str, other: str) -> float:
-    """The F1 of the longest common subsequence of words; 0 where a text has none."""
-    ours, theirs = words(one), words(other)
-    return _f1(common_words(_places(ours), len(ours), theirs), len(ours), len(theirs))
 
 
 class Rewordings:

@@ -5,7 +5,7 @@ from weakref import WeakSet
 
 import pytest
 import torch
-from tiny import save_decoder, save_encoder_decoder
+from tiny import counted_logits, save_decoder, save_encoder_decoder
 from transformers import (
     AutoModelForCausalLM,
     BartConfig,
@@ -20,7 +20,6 @@ from transformers import (
 from prompt2model.batches import Codec, Row
 from prompt2model.beams import search
 from prompt2model.decoding import State, Writing, extend, likelihoods, until, write
-from prompt2model.heads import counted_logits
 from prompt2model.prefixes import common_beginnings
 from prompt2model.replay import Replay
 from prompt2model.sampling import next_tokens

@@ -9,6 +9,7 @@ from random import Random
 
 import numpy as np
 import pytest
+from texts import rouge_l
 
 from prompt2model.config import GenerateConfig
 from prompt2model.conversation import Reply, Request
@@ -33,7 +34,6 @@ from prompt2model.ledger import prompt_text
 from prompt2model.marks import Mark
 from prompt2model.records import Dropped, Example, Source, TaskSpec
 from prompt2model.registry import load
-from prompt2model.rewordings import rouge_l
 from prompt2model.sameness import says_the_same, word_f1
 from prompt2model.teachers.scripted import Scripted
 

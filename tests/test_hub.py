@@ -3,12 +3,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hub_server import CONVERTED, MAIN, TOKEN, Hub, Repo, serve
+from huggingface_hub import HfApi
 
 from prompt2model import hub
 from prompt2model.errors import DataError, HubError
@@ -150,11 +152,12 @@ def test_a_hub_that_is_busy_is_asked_once(server: Hub, status: int) -> None:
 
 
 def test_a_repository_of_a_hub_that_is_busy_for_a_moment_is_had(server: Hub) -> None:
-    server.add(Repo("a/model", files={MAIN: {"config.json": b"{}"}}))
+    server.add(dataset("a/films", {"train.csv": b"text,label\n"}))
     server.failure = 503
     recovers = threading.Timer(0.3, lambda: setattr(server, "failure", 0))
     recovers.start()
-    assert hub.download_size("a/model", timeout_seconds=10) == 2
+    listing = partial(HfApi(endpoint=server.url).list_repo_tree, "a/films", repo_type="dataset")
+    assert [file.path for file in hub.ask("a/films", lambda: list(listing()), timeout_seconds=10)] == ["train.csv"]
     assert len(server.asked) > 2  # a knock, a refusal, and again
 
 
@@ -175,16 +178,10 @@ def test_a_hub_that_fails_is_an_error_in_time(server: Hub, status: int) -> None:
         hub.list_datasets("", timeout_seconds=0.5)
 
 
-def test_the_download_size_counts_the_files_that_match(server: Hub) -> None:
-    server.add(Repo("a/model", files={MAIN: {"model.safetensors": b"12345", "config.json": b"{}", "old.bin": b"xxx"}}))
-    assert hub.download_size("a/model") == 10
-    assert hub.download_size("a/model", patterns=("*.safetensors", "*.json")) == 7
-
-
 @pytest.mark.parametrize("id", ["a/missing", "not a name", "a/b/c"])
 def test_a_repository_that_does_not_exist_is_named(server: Hub, id: str) -> None:
     with pytest.raises(HubError, match="has no repository"):
-        hub.download_size(id)
+        hub.find_data(id)
 
 
 def test_a_gated_data_set_is_refused_with_the_page_of_its_terms(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,9 +4,9 @@ from random import Random
 
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
-from texts import random_texts
+from texts import random_texts, rouge_l
 
-from prompt2model.rewordings import Rewordings, rouge_l
+from prompt2model.rewordings import Rewordings
 
 WORDS = ["the", "the", "film", "was", "good", "bad", "very", "long", "cat", "sat", "mat"]
 

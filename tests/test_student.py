@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import save_decoder
+from tiny import counted_logits, save_decoder
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -26,7 +26,6 @@ from transformers import (
 from prompt2model.batches import Codec, Row
 from prompt2model.conversation import Message, Request
 from prompt2model.errors import RunError, WeightsError
-from prompt2model.heads import counted_logits
 from prompt2model.memory import FEWEST_TOKENS, MicroBatches, ran_out
 from prompt2model.student import LocalModel, adapt, choices_of, fastest_dtype, load, merge, open_model, save
 from prompt2model.student_prompt import set_student_prompt

@@ -1,10 +1,15 @@
 """Models of two layers and a few thousand weights, made in a second: what tests train and ask instead of real ones."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+
+from prompt2model.batches import Batch
+from prompt2model.heads import ending
 
 VOCABULARY = 320
 TEXTS = ("the film is good", "the film is bad", "positive", "negative", "a text and the answer", "user", "assistant")
@@ -12,6 +17,12 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+
+
+def counted_logits(model: Any, batch: Batch) -> Tensor:
+    """The logits at the batch's counted positions only, (N, V), in row-major order."""
+    end = ending(model, batch)
+    return end.head(end.states)
 
 
 def save_decoder(folder: Path, seed: int = 0, width: int = 32) -> Path:
