@@ -39,8 +39,7 @@ from prompt2model.servers import (
 from prompt2model.several import MOST, Numbered, together
 from prompt2model.teachers import OPENAI_MODEL
 
-DECIDING = ("reasoning_effort", "logprobs")
-WHITE_BOX = ()
+DECIDING, WHITE_BOX = ("reasoning_effort", "logprobs"), ()
 
 SLOW = 0.5
 """An answer that took this share of the time-out had waited for others: fewer are to be under way."""
