@@ -582,7 +582,7 @@ def test_a_server_that_goes_down_in_the_middle_ends_the_run_with_what_was_answer
 
 def test_an_outage_of_a_server_that_has_answered_is_waited_out() -> None:
     with serve(*["ok"] * 10, *["500"] * 100, "ok") as server:
-        found = replies(connect(server, attempts=2, patience_seconds=60), requests(40))
+        found = replies(connect(server, attempts=5, first_pause_seconds=0.02, patience_seconds=60), requests(40))
     assert [reply.text for reply in found] == ["yes"] * 40
 
 
