@@ -424,7 +424,7 @@ def test_two_strategies_share_a_round():
         (REVIEWS, {"strategies": ("label_frist",)}, ("text",), "no strategy named"),
         (REVIEWS, {"filters": ("novelties",)}, ("text",), "no filter named 'novelties'"),
         (REVIEWS, {"strategies": ()}, ("text",), "generate.strategies is empty"),
-        (REVIEWS, {}, ("logprobs",), "likelihood of answers that it is shown; scripted does not"),
+        (REVIEWS, {}, ("logprobs",), "needs a teacher that writes an answer; scripted does not"),
         (REVIEWS.model_copy(update={"labels": ("one",)}), {}, ("text",), "at least two labels"),
     ],
 )

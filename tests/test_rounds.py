@@ -77,7 +77,7 @@ def test_rounds_without_rows_of_their_own_are_refused(rounds, count):
 
 def test_a_folder_that_is_a_run_takes_no_rounds(tmp_path: Path):
     (tmp_path / "parse.json").write_text("{}")
-    with pytest.raises(RunError, match="is a run"):
+    with pytest.raises(RunError, match="already holds a single run"):
         plan_rounds(Config(), 2, tmp_path)
 
 
