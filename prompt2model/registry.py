@@ -71,8 +71,7 @@ def mistake(one: "ErrorDetails", known: Sequence[str] = (), *, within: str = "")
     """One mistake as a person reads it: the value and the rule, or the nearest of the `known` names for a wrong one."""
     where = ".".join(filter(None, (within, *map(str, one["loc"]))))
     if one["type"] == "extra_forbidden":
-        name = str(one["loc"][-1])
-        return f"There is no option {name}. {_near(name, known)}".rstrip()
+        return f"There is no option {where}. {_near(str(one['loc'][-1]), known)}".rstrip()
     if one["type"] == "missing":
         return f"{where} is missing."
     rule = one["msg"].removeprefix("Value error, ")

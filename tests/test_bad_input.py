@@ -296,7 +296,7 @@ def test_a_model_whose_weights_are_gone(call, exported):
         ("404", "no such model", "Did you mean m?"),
         ("429 for a day", "come back tomorrow", "goes on from here"),
         ("429 no credit", "no quota", "Add credit"),
-        ("a page", "does not answer", "Is the server up?"),
+        ("a page", "does not answer", "The server is up: what it said stands above"),
     ],
 )
 def test_a_teacher_that_does_not_answer(build, monkeypatch, mode, message, hint):

@@ -63,7 +63,7 @@ CASES = {
             "with rationales",
             "two rounds",
             "without format",
-            "strategy explain",
+            "strategy example_guided",
         ],
         6,
     ),
@@ -77,7 +77,7 @@ def test_a_benchmark_measures_every_cell_once(name, data, tmp_path, tiny_decoder
     results = tmp_path / "results.jsonl"
     argv = [str(data), *tasks.split(), "--results", str(results), "--base", str(tiny_decoder), *SMALL, *further]
     if name == "data_proof":
-        argv += ["--teacher", write_script(tmp_path / "script.jsonl", 700)]
+        argv += ["--teacher", write_script(tmp_path / "script.jsonl", 1500)]
     main = importlib.import_module(name).main
     main(argv)
     kept, shown = results.read_text(), capsys.readouterr().out

@@ -145,14 +145,14 @@ class Temperature(BaseModel):
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"hihg": 2}, "There is no option hihg. Did you mean high?"),
-        ({"colour": 2}, "There is no option colour."),
+        ({"hihg": 2}, "There is no option generate.options.heat.hihg. Did you mean high?"),
+        ({"colour": 2}, "There is no option generate.options.heat.colour."),
         ({"low": -1}, "generate.options.heat.low is -1: it should be greater than or equal to 0."),
         ({"low": 3}, "generate.options.heat: low is above high."),
         (
             {"hihg": 2, "low": "x"},
             "generate.options.heat.low is 'x': it should be a valid number, unable to parse string as a number. "
-            "There is no option hihg. Did you mean high?",
+            "There is no option generate.options.heat.hihg. Did you mean high?",
         ),
     ],
 )

@@ -126,7 +126,7 @@ def test_strategies_share_the_rows_by_weight():
         ({"options": {"topic_guided": {}}}, "Name it among generate.strategies"),
         ({"options": {"format": {}}}, "format has no options"),
         ({"options": {"label_frst": {}}}, "Did you mean label_first"),
-        ({"filters": ("judge",), "options": {"judge": {"least_score": 2}}}, "generate.options.judge: least_score"),
+        ({"filters": ("judge",), "options": {"judge": {"least_score": 2}}}, "generate.options.judge.least_score"),
     ],
 )
 def test_a_wrong_share_or_option_is_refused(settings, message):
