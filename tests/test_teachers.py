@@ -425,7 +425,10 @@ def test_more_and_more_requests_are_under_way_where_the_server_allows_it() -> No
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"requests_per_minut": 5}, r"There is no option requests_per_minut\. Did you mean requests_per_minute"),
+        (
+            {"requests_per_minut": 5},
+            r"There is no option teacher_options\.requests_per_minut\. Did you mean requests_per_minute",
+        ),
         ({"concurrency": 0}, r"teacher_options\.concurrency is 0: it should be greater than 0\."),
     ],
 )
