@@ -110,13 +110,15 @@ def _named(text: str, labels: Sequence[str]) -> set[str]:
     """
     fold = str.casefold if len({label.casefold() for label in labels}) == len(labels) else str
     known = {fold(label): label for label in labels}
-    longest_first = "|".join(map(_whole, sorted(known, key=len, reverse=True)))
-    found = set()
+    longest_first = "|".join(map(_whole, sorted(labels, key=len, reverse=True)))
+    found, denied_until = set(), -1
     for match in re.finditer(longest_first, text, re.IGNORECASE if fold is str.casefold else 0):
-        label = known.get(fold(match[0]), "")
-        is_last = not text[match.end() :].strip(_ENDS)
-        is_denied = _DENIAL.search(text[: match.start()]) is not None
-        if label and not is_denied and (len(label) > 1 or match[0] == label or is_last):
+        goes_on = denied_until >= 0 and _JOINED.fullmatch(text, denied_until, match.start())
+        if goes_on or _DENIAL.search(text[: match.start()]):
+            denied_until = match.end()
+            continue
+        label, is_last = known.get(fold(match[0]), ""), not text[match.end() :].strip(_ENDS)
+        if label and (len(label) > 1 or match[0] == label or is_last):
             found.add(label)
     return found
 
@@ -128,6 +130,8 @@ _DENIAL = re.compile(
     re.IGNORECASE,
 )
 """How a text goes on to name a label that it denies."""
+_JOINED = re.compile(r"[\"'”’*]*\s*(?:/|\b(?:or|nor|oder|noch|ou|ni|o|of)\b)\s*[\"'“‘*]*", re.IGNORECASE)
+"""What stands between two labels that are denied together."""
 
 
 def _whole(label: str) -> str:

@@ -13,7 +13,7 @@ from filelock import FileLock
 from prompt2model.conversation import Reply, Request
 from prompt2model.errors import RunError
 from prompt2model.records import Spent
-from prompt2model.teacher import Teacher, spent_by
+from prompt2model.teacher import Around, Teacher, spent_by
 
 WAIT_SECONDS = 60.0
 """How long one process waits for another that is writing."""
@@ -36,7 +36,7 @@ def key(identity: str, request: Request) -> str:
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 
-class Cached:
+class Cached(Around):
     """A teacher that answers from a file what was asked before, and asks the teacher within for the rest.
 
     The replies of one group are kept in one transaction before they are handed on: a local teacher's batch is kept
@@ -45,13 +45,8 @@ class Cached:
 
     def __init__(self, teacher: Teacher, path: Path) -> None:
         """Raises RunError when the file cannot be written or is not a cache."""
-        self.name, self.identity, self.can, self.is_local = (
-            teacher.name,
-            teacher.identity,
-            teacher.can,
-            teacher.is_local,
-        )
-        self.within, self._path, self._hits = teacher, path, 0
+        super().__init__(teacher)
+        self._path, self._hits = path, 0
         with _or_run_error(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             # SQLite refuses at once, without waiting, when two processes change a new file's mode.

@@ -37,14 +37,14 @@ def body(request: Request, model: str, *, effort: str, refused: Collection[str],
     `effort` is how much a model that thinks first is asked to think; empty for one that does not. Several answers are
     drawn without a seed: servers have given them all the same one (https://github.com/ggml-org/llama.cpp/pull/18700).
     OpenAI's models that think are not told how to draw: they refuse it, and in a batch that takes a day to learn.
-    All tokens are drawn from where nothing else is said; Text Generation Inference refuses a top_p of 1.
+    A top_p of 1 is said too, for some servers have a lower one of their own; the few that refuse it are not told again.
     """
     newer = bool(effort) or "max_tokens" in refused
     is_drawn = effort in ("", "none") or not thinks(model)
     wanted = {
         "max_completion_tokens" if newer else "max_tokens": most_tokens_out(request, reasoning=bool(effort)),
         "temperature": request.temperature if is_drawn else None,
-        "top_p": request.top_p if is_drawn and request.top_p < 1 else None,
+        "top_p": request.top_p if is_drawn else None,
         "seed": request.seed if answers == 1 else None,
         "n": answers if answers > 1 else None,
         "stop": list(request.stop) or None,
@@ -125,9 +125,7 @@ def _reply(choice: "_Choice", request: Request, sent: Mapping[str, Any]) -> Repl
     finish, text = _finish(choice), _text(choice.message, request)
     if not finish:
         return Trouble(f"broken off ({choice.finish_reason})"[:60], text[:200], retry=True, may_be_paid=True)
-    is_for_text = not (
-        request.choices or request.top_logprobs or request.json_schema
-    )  # a misfit has a repair of its own
+    is_for_text = not (request.choices or request.top_logprobs or request.json_schema)  # which has a repair of its own
     if finish == "stop" and is_for_text and not text.strip():
         return Trouble("empty answer", f"finish_reason: {choice.finish_reason}"[:200], retry=True, may_be_paid=True)
     is_asked_in_text = request.json_schema and "response_format" not in sent

@@ -15,7 +15,7 @@ OPTIONAL = ("max_tokens", "temperature", "top_p", "seed", "stop", "reasoning_eff
 
 REFUSED = re.compile(
     r"unsupported|not support|unrecogni|unknown|unexpected|not permitted|not allowed|extra|only the def|deprecated"
-    r"|cannot both|not both|only one of|must be",
+    r"|cannot both|not both|only one of|top_p\W{1,3}must be",
     re.I,
 )
 NOT_BOTH = re.compile(r"cannot both|not both|only one", re.I)

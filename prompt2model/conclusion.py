@@ -23,11 +23,11 @@ def answer_in(text: str, after: str = ANSWER_AFTER) -> str | None:
 def conclusion(text: str, *, is_whole: bool = False) -> tuple[str, str] | None:
     """The thoughts and the answer of a text by whomever, as people and teachers write them; none without an answer.
 
-    The answer is the line's rest, `bare`; or all that follows, as it is, where it `is_whole`.
+    The answer is the line's rest, `bare`; or all that follows, where it `is_whole`.
     """
     *_, found = [None, *_CONCLUSION.finditer(text)]
     rest = text[found.end() :] if found else ""
-    answer = _unwrapped(rest) if is_whole else bare(rest.strip(_AROUND).partition("\n")[0])
+    answer = rest.strip() if is_whole else bare(rest.strip(_AROUND).partition("\n")[0])
     return (text[: found.start()].strip(_AROUND), answer) if found and answer else None
 
 
@@ -52,18 +52,8 @@ def bare(text: str) -> str:
     return text.strip(_AROUND).removesuffix(".").strip(_AROUND)
 
 
-_CONCLUSION = re.compile(
-    r"(?:^|(?<=\s))(?:(?:so|thus|therefore|hence)\b,? )?[*_]*(?:the (?:final |correct |right )?answer is\b|####)"
-    r"[*_]*\s*:?",
-    re.IGNORECASE,
-)
-_NUMBER = re.compile(r"[-+]?[$€£]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?%?", re.ASCII)
-_AROUND = " \t\r\n*_`\"'“”"
-_MARKS = {"**": "**", '"': '"', "“": "”", "`": "`"}
-
-
-def _unwrapped(text: str) -> str:
-    """The text without emphasis and quotes that are around all of it, or that end or begin before it."""
+def unwrapped(text: str) -> str:
+    """The text without emphasis and quotes around all of it, nor emphasis that began or ends outside."""
     text = text.strip()
     if text.count("**") % 2:
         text = (text[2:] if text.startswith("**") else text.removesuffix("**")).strip()
@@ -72,6 +62,16 @@ def _unwrapped(text: str) -> str:
         if len(inner) == len(text) - len(begin) - len(end) and begin not in inner and end not in inner:
             text = inner.strip()
     return text
+
+
+_CONCLUSION = re.compile(
+    r"(?:^|(?<=\s))(?:(?:so|thus|therefore|hence)\b,? )?[*_]*(?:the (?:final |correct |right )?answer is\b|####)"
+    r"[*_]*\s*:?",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"[-+]?[$€£]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?%?", re.ASCII)
+_MARKS = {"**": "**", '"': '"', "“": "”", "`": "`"}
+_AROUND = " \t\r\n*_`\"'“”"
 
 
 def _last_number(text: str) -> Decimal | None:

@@ -8,28 +8,23 @@ from prompt2model.conversation import Reply, Request
 from prompt2model.errors import BudgetExceeded
 from prompt2model.ledger import FREE, cost, price
 from prompt2model.records import Spent
-from prompt2model.teacher import Teacher
+from prompt2model.teacher import Around, Teacher
 
 SPENT = "the budget is spent"
 
 
-class Counted:
+class Counted(Around):
     """The teacher, with a count of what this stage asked of it, shown beside the bar: a round may take minutes.
 
     One that `goes_on` when the budget is spent fails what is left of the requests.
     """
 
     def __init__(self, teacher: Teacher, advance: progress.Advance, *, goes_on: bool) -> None:
-        self.name, self.identity, self.can, self.is_local = (
-            teacher.name,
-            teacher.identity,
-            teacher.can,
-            teacher.is_local,
-        )
+        super().__init__(teacher)
         self.spent = Spent()
         self.exceeded: BudgetExceeded | None = None
         self._goes_on = goes_on
-        self._teacher, self._advance = teacher, advance
+        self._advance = advance
         self._price = FREE if teacher.is_local else price(teacher.name)
 
     def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
@@ -47,7 +42,7 @@ class Counted:
 
     def _answered(self, requests: Sequence[Request]) -> Iterator[list[tuple[int, Reply]]]:
         began = time.monotonic()
-        for group in self._teacher.answer(requests):
+        for group in self.within.answer(requests):
             fresh = [reply for _, reply in group if not reply.cached]
             hits = len(group) - len(fresh)
             known = Spent(requests=hits, cached=hits, seconds=time.monotonic() - began)

@@ -81,9 +81,7 @@ _FENCE = re.compile(r"^```\w*\n(.*?)(?:\n```.*)?$", re.DOTALL)
 _MARKER = re.compile(r"^(?:[-*•]|\(?\d{1,3}[.)])\s+")
 _NAME = re.compile(r"^[*_]*(?:new |example |the )?(?:input|text|example|sentence)(?: \d+)?[*_]*\s*[:：][*_]*\s*", re.I)
 _CHATTER = re.compile(
-    r"(?:sure|certainly|of course|okay|ok|here(?:'s|’s| is| are)?|new|another|the following)\b"
-    r"|.*\b(?:example|input)s?\b",
-    re.IGNORECASE,
+    r"(?:sure|certainly|of course|okay|ok|here(?:'s|’s| is| are)?|new|another|the following)\b", re.IGNORECASE
 )
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "„": "“", "「": "」", "`": "`"}
 
@@ -106,15 +104,15 @@ def _without_wrapping(text: str, task: TaskSpec) -> str:
 
 
 def _without_announcement(text: str, inputs: Sequence[str]) -> str:
-    """The text without a first line that ends in a colon, where that is chatter, or all that comes is one more line.
-
-    That line begins further right in code: the two are one text.
+    """The text without a first line that ends in a colon, where that is chatter, or all that comes is one more line and
+    examples do not begin so, or it stands apart. One that begins further right is code, which both are.
     """
     line, newline, rest = text.partition("\n")
     if not newline or not _ends_in_colon(line) or any("\n" in one and _ends_in_colon(one) for one in inputs):
         return text
-    is_one_line = "\n" not in rest.strip() and not rest.startswith((" ", "\t"))
-    return rest.strip() if is_one_line or _CHATTER.match(line) else text
+    is_one_more = "\n" not in rest.strip() and not rest.startswith((" ", "\t"))
+    is_announced = is_one_more and (inputs or rest.startswith("\n"))
+    return rest.strip() if is_announced or _CHATTER.match(line) else text
 
 
 def _ends_in_colon(text: str) -> bool:

@@ -5,30 +5,32 @@ taken up, the pool would be another, and nearly everything after it would be ask
 """
 
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from prompt2model.cache import key
 from prompt2model.conversation import Reply, Request
-from prompt2model.teacher import Teacher
+from prompt2model.teacher import Around, Teacher
+
+logger = logging.getLogger(__name__)
 
 FILE = "failed.jsonl"
 """In a run's folder."""
 
 
-class Remembered:
+class Remembered(Around):
     """A teacher that is not asked again what has failed in a part of the run that is done."""
 
     def __init__(self, teacher: Teacher, path: Path | None) -> None:
         """Without a path nothing is remembered."""
-        self.name, self.identity, self.can, self.is_local = (
-            teacher.name,
-            teacher.identity,
-            teacher.can,
-            teacher.is_local,
-        )
-        self._teacher, self._path = teacher, path
+        super().__init__(teacher)
+        self._path = path
         self._settled, self._fresh = _read(path), dict[str, str]()
+        if self._settled:
+            logger.info(
+                "%d requests failed before, and are not sent again while %s is there.", len(self._settled), path
+            )
 
     def answer(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
         """Those that failed first, then the teacher's replies as they come."""
@@ -36,12 +38,16 @@ class Remembered:
         keys = [key(self.identity, request) for request in requests] if self._path else [""] * len(requests)
         failed = [index for index, asked in enumerate(keys) if asked in self._settled]
         if failed:
-            yield [(index, Reply(finish="failed", failure=self._settled[keys[index]])) for index in failed]
+            yield [(index, self._failed(keys[index])) for index in failed]
         left = [index for index, asked in enumerate(keys) if asked not in self._settled]
-        for group in self._teacher.answer([requests[index] for index in left]):
+        for group in self.within.answer([requests[index] for index in left]):
             placed = [(left[place], reply) for place, reply in group]
             self._fresh |= {keys[index]: reply.failure for index, reply in placed if reply.finish == "failed"}
             yield placed
+
+    def _failed(self, asked: str) -> Reply:
+        """As it came then; nothing was sent for it now."""
+        return Reply(finish="failed", failure=self._settled[asked], cached=True)
 
     def settle(self) -> None:
         """What has failed until now is part of what is done."""

@@ -39,7 +39,8 @@ def language_of(instruction: str, inputs: Sequence[str], labels: Sequence[str] =
 
     SEVERAL where the labels are languages, or the inputs are in different ones beyond doubt.
     """
-    if labels and all(label.casefold() in (*LANGUAGES, *LANGUAGES.values()) for label in labels):
+    codes = LANGUAGES.values() if "language" in instruction.casefold() else ()  # IT and HR may be departments
+    if labels and all(label.casefold() in (*LANGUAGES, *codes) for label in labels):
         return SEVERAL
     if len({_certain(text) for text in inputs} - {""}) > 1:
         return SEVERAL

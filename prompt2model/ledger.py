@@ -19,7 +19,7 @@ from prompt2model.errors import BudgetExceeded, ConfigError
 from prompt2model.home import home
 from prompt2model.records import Record, Spent
 from prompt2model.registry import explained
-from prompt2model.teacher import Teacher
+from prompt2model.teacher import Around, Teacher
 
 REASONING_TOKENS = 2048
 """Allowed on top of `max_tokens` to a model that thinks first: else its thoughts leave no room for the answer."""
@@ -152,7 +152,7 @@ def estimate(requests: Sequence[Request], name: str, *, times: float = 1) -> Spe
     )
 
 
-class Metered:
+class Metered(Around):
     """A teacher whose cost is counted, and whose next request is not sent when the budget might not bear it.
 
     The worst case of every request is reserved when the teacher takes it, and freed when it is answered: what answers
@@ -172,14 +172,9 @@ class Metered:
                 hint=f"Write it into {home() / 'prices.toml'}, in US dollars per million tokens, 0 if it is yours: "
                 f"{_line(teacher.name)}",
             )
-        self.name, self.identity, self.can, self.is_local = (
-            teacher.name,
-            teacher.identity,
-            teacher.can,
-            teacher.is_local,
-        )
+        super().__init__(teacher)
         self.spent = Spent()
-        self.within, self._price, self._budget_usd = teacher, price, budget_usd
+        self._price, self._budget_usd = price, budget_usd
         self._reserved: dict[int, float] = {}
         self._reserved_usd, self._lock = 0.0, Lock()
         self._at_risk = 0.0 if teacher.name.endswith(BATCH) else 1 / MOST_PAID_ATTEMPTS

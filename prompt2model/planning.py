@@ -200,7 +200,7 @@ class _Planning:
         how = f"by {', '.join(one.name for one in strategies)}, sifted by {', '.join(filters) or 'nothing'}"
         task, found = shown_to_teacher(self.task, self.found, self.config.split)
         needed = rehearse_writing(task, found, config, self.teacher)
-        needed += rehearse_rationales(self.task, self._given() + config.count, config, self.teacher)
+        needed += rehearse_rationales(task, self._given() + config.count, config, self.teacher)
         writes = f"keeps {config.count} rows of what the teacher writes {how}" if config.count else "writes no row"
         thinks = ", and thinks aloud about each" if config.rationales else ""
         return self._taught("generate", f"{writes}{thinks}", needed)

@@ -7,6 +7,9 @@ from prompt2model.conversation import Message, Request
 from prompt2model.prompts import messages
 from prompt2model.records import Example, TaskSpec
 
+LONGEST = 8192
+"""Tokens of a text that is written, at most, whatever the user's are, unless more are set: few models write more."""
+
 
 def question(
     task: TaskSpec, text: str, examples: Sequence[Example] = (), *, can: frozenset[str] = frozenset()
@@ -42,7 +45,7 @@ def longest_input(task: TaskSpec, usual: int) -> int:
 
 
 def _longest(texts: Sequence[str], usual: int) -> int:
-    return max([usual, *(len(text.encode()) // 2 for text in texts)])
+    return max(usual, min(max((len(text.encode()) // 2 for text in texts), default=0), LONGEST))
 
 
 def form_examples(task: TaskSpec, count: int) -> tuple[Example, ...]:

@@ -10,12 +10,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from random import Random
 
 from prompt2model import progress
 from prompt2model.answers import read_label
 from prompt2model.cache import key
-from prompt2model.conclusion import ANSWER_AFTER, conclusion, is_same_answer
+from prompt2model.conclusion import ANSWER_AFTER, conclusion, is_same_answer, unwrapped
 from prompt2model.conversation import Reply, Request
 from prompt2model.prompts import messages
 from prompt2model.records import Dropped, Example, TaskSpec
@@ -103,11 +104,12 @@ def read_trace(reply: Reply, task: TaskSpec) -> Trace | Dropped:
 
 
 def _in_form(answer: str, task: TaskSpec) -> str:
-    """The answer to an open task as the user's outputs look: a line where they all are, and with a final full stop
-    where one of them has it, or without any of them where the answer is a sentence."""
+    """The answer to an open task as the user's outputs look: a line or a paragraph where none of them is longer, and
+    with a final full stop where one of them has it, or without any of them where the answer is a sentence."""
     outputs = [example.output for example in task.examples]
-    if outputs and not _may_have_lines(task):
-        answer = answer.partition("\n")[0].strip()
+    if not any("\n\n" in output for output in outputs):
+        answer = answer.partition("\n\n" if _may_have_lines(task) or not outputs else "\n")[0]
+    answer = unwrapped(answer)
     has_stop = any(output.endswith(".") for output in outputs) or (not outputs and len(answer.split()) >= FEWEST_WORDS)
     return answer if has_stop else answer.removesuffix(".")
 
@@ -152,9 +154,9 @@ class _Thinking:
         """The row's answer, or the one that more than half of the traces end in; "" where there is none."""
         return self.row.output or self._vote[0]
 
-    @property
+    @cached_property
     def _vote(self) -> tuple[str, float]:
-        """The answer of most traces and their share; none where they are not more than half."""
+        """The answer of most traces, once all are heard, and their share; none where they are not more than half."""
         answers = [trace.answer for trace in self.traces]
         votes = [sum(says_the_same(one, other, self.task) for other in answers) for one in answers]
         most = max(votes, default=0)

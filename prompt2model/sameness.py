@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from functools import cache
 from typing import Any
 
 from prompt2model.answers import read_label
@@ -31,7 +32,8 @@ def says_the_same(answer: str, other: str, task: TaskSpec) -> bool:
     is_short = min(len(words(answer)), len(words(other))) <= FEW_WORDS
     if is_short and Counter(numbers(answer)) != Counter(numbers(other)):
         return False
-    return word_f1(answer, other, without=_in_every_output(task)) >= COMMON_WORDS
+    outputs = tuple(example.output for example in task.examples)
+    return word_f1(answer, other, without=_in_all(outputs)) >= COMMON_WORDS
 
 
 def word_f1(one: str, other: str, without: frozenset[str] = frozenset()) -> float:
@@ -45,10 +47,10 @@ def word_f1(one: str, other: str, without: frozenset[str] = frozenset()) -> floa
     return 2 * (ours & theirs).total() / max(ours.total() + theirs.total(), 1)
 
 
-def _in_every_output(task: TaskSpec) -> frozenset[str]:
-    """The words that all outputs share, where there are several."""
-    outputs = [frozenset(words(example.output)) for example in task.examples]
-    return frozenset.intersection(*outputs) if len(outputs) > 1 else frozenset()
+@cache
+def _in_all(outputs: tuple[str, ...]) -> frozenset[str]:
+    """The words that all of them share, where there are several."""
+    return frozenset.intersection(*(frozenset(words(output)) for output in outputs)) if outputs[1:] else frozenset()
 
 
 def _values(text: str) -> Any:

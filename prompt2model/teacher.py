@@ -43,6 +43,14 @@ class Teacher(Protocol):
         ...
 
 
+class Around:
+    """A teacher around another, as which it is known."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        self.within, self.is_local = teacher, teacher.is_local
+        self.name, self.identity, self.can = teacher.name, teacher.identity, teacher.can
+
+
 @runtime_checkable
 class Accounted(Protocol):
     """A teacher that keeps count of what it cost, as those of `open_teacher` do."""

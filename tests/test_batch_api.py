@@ -465,5 +465,5 @@ def test_half_of_an_unknown_price_is_unknown() -> None:
 
 
 def test_a_local_teacher_has_no_batches() -> None:
-    with pytest.raises(ConfigError, match="There is no option batch"):
+    with pytest.raises(ConfigError, match=r"There is no option teacher_options\.batch"):
         open_teacher("scripted:none.jsonl", options={"batch": True})

@@ -185,8 +185,9 @@ def test_a_server_may_tell_in_words_how_long_to_wait(body, headers, seconds):
     assert trouble(429, body, **headers).wait_seconds == pytest.approx(seconds)
 
 
-def test_all_tokens_are_drawn_from_where_nothing_is_said():
-    assert "top_p" not in chat.body(ASKED, "m", effort="", refused=())
+def test_a_top_p_of_one_is_said_for_servers_that_have_another_of_their_own():
+    assert chat.body(ASKED, "m", effort="", refused=())["top_p"] == 1
+    assert "top_p" not in chat.body(ASKED, "m", effort="", refused=("top_p",))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from prompt2model.conclusion import answer_in, concluded, conclusion
+from prompt2model.conclusion import answer_in, concluded, conclusion, unwrapped
 
 THOUGHTS = ("Two and two make four.", "The answer is not clear at first.\nThen it is.", "", "  spaced  ")
 ANSWERS = ("4", "He left.", "first line\nsecond line", "positive", "4.50 $")
@@ -22,8 +22,21 @@ def test_a_text_that_comes_to_no_answer_has_none(text):
 def test_a_whole_conclusion_keeps_its_lines_and_its_marks():
     for answer in ('{\n "name": "Ann"\n}', "- one\n- two", "Der Hund schläft.", "__init__", "* a\n* b"):
         assert conclusion(f"So it is.\nThe answer is:\n{answer}\n", is_whole=True) == ("So it is.", answer)
-    assert conclusion("So it is.\n**The answer is:** **4**", is_whole=True) == ("So it is.", "4")
-    assert conclusion("So it is.\n**The answer is “4”**", is_whole=True) == ("So it is.", "4")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("** **4**", "4"),
+        ("“4”**", "4"),
+        ('"Paris"', "Paris"),
+        ("`a` or `b`", "`a` or `b`"),
+        ("__init__", "__init__"),
+        ("* a\n* b", "* a\n* b"),
+    ],
+)
+def test_what_is_around_an_answer_is_no_part_of_it(text, expected):
+    assert unwrapped(text) == expected
 
 
 @pytest.mark.parametrize(

@@ -454,6 +454,7 @@ def test_the_output_form_is_told_in_a_few_words(text: str, form: str) -> None:
         ),
         ("Go", "en"),
         ("Say whether the text is French, German or Spanish.", "multilingual"),
+        ("Classify the ticket as IT or HR.", "en"),
         (
             "Classify as good or bad.\n\nDas Essen war sehr gut und warm, danke -> good\n"
             "La comida estaba fría y el servicio era lento -> bad",

@@ -98,6 +98,32 @@ def test_an_answer_is_compared_as_text_or_by_its_last_number(answer, truth, expe
     assert is_same_answer(answer, truth) is expected
 
 
+@pytest.mark.parametrize(
+    ("text", "shown", "answer"),
+    [
+        ("**Paris**\n\nLet me know if you need more.", "Rome", "Paris"),
+        ("42\n\nLet me know if you need more.", "", "42"),
+        ("Paris.", "Rome", "Paris"),
+        ("Der Hund schläft.", "Die Katze wacht.", "Der Hund schläft."),
+        ("Der Hund schläft jetzt.", "", "Der Hund schläft jetzt."),
+        ('\n{\n "name": "Ann"\n}\n\nDone.', '{\n "name": "Tom"\n}', '{\n "name": "Ann"\n}'),
+        ("one\n\ntwo", "a\n\nb", "one\n\ntwo"),
+    ],
+)
+def test_an_answer_is_read_in_the_form_of_the_users_outputs(text, shown, answer):
+    task = SUMS.model_copy(update={"examples": (row("x", shown, "user"),) if shown else ()})
+    trace = read_trace(Reply(text=f"{THOUGHTS}. The answer is: {text}"), task)
+    assert isinstance(trace, Trace)
+    assert trace.answer == answer
+
+
+def test_an_answer_that_explanations_do_not_agree_on_is_none():
+    found, _ = explain([row("Eggs?")], [thought("12"), thought("13"), thought("14")], SUMS)
+    assert found.rows == [row("Eggs?")]
+    found, _ = explain([row("Eggs?")], [thought("12"), thought("12", "24 eggs less 12 are 12"), thought("14")], SUMS)
+    assert (found.rows[0].output, found.rows[0].confidence) == ("12", pytest.approx(2 / 3))
+
+
 def test_a_row_keeps_the_first_trace_that_reaches_its_answer():
     found, asked = explain([row("Thanks all!", "not toxic")], [thought("toxic"), thought("not toxic")])
     assert found.rows == [row("Thanks all!", "not toxic").model_copy(update={"rationale": THOUGHTS + "."})]

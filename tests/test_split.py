@@ -297,3 +297,14 @@ def test_rows_that_will_not_be_measured_on_are_shown_to_the_teacher():
     assert len(shown.examples) == 2 + MOST_SHOWN
     assert len(rest.examples) == 400 - MOST_SHOWN
     assert {one.output for one in shown.examples} == set(LABELS)
+
+
+def test_what_the_teacher_has_seen_is_not_measured_on(tmp_path):
+    task, found, made = parts(2, 100, 300)
+    (tmp_path / "test.jsonl").write_text('{"input": "a mail of its own that nobody has seen", "output": "bug"}\n')
+    config = SplitConfig(test_data=str(tmp_path / "test.jsonl"))
+    seen = {one.input for one in shown_to_teacher(task, found, config)[0].examples[2:]}
+    splits = split(task, found, made, config)
+    assert seen
+    assert not seen & {one.input for one in splits.validation}
+    assert any(one.is_real for one in splits.validation)

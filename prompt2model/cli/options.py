@@ -14,7 +14,7 @@ def _setting(key: str, flag: str, *, metavar: str, of_run: bool = False) -> Any:
     stage, _, name = key.rpartition(".")
     field = type(getattr(Config(), stage) if stage else Config()).model_fields[name]
     default = f" Default: {field.default}." if field.default not in ((), "", 0.0) else ""
-    default = " Default: as the run was made." if of_run else default
+    default = " Default: as the run was made, if there is one." if of_run else default
     again = " May be given several times." if isinstance(field.default, tuple) else ""
     return typer.Option(flag, help=f"{field.description}{default}{again}", metavar=metavar)
 

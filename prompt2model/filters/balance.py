@@ -21,7 +21,7 @@ MOST_TIMES = 2
 RARE = 0.05
 """Share of the rows below which a band of lengths takes nothing away from the others."""
 FREE_ROWS = 16
-"""Rows of which shares are taken at least: a handful has none."""
+"""Shares are taken of so many rows at least: a handful has none."""
 ALIKE = 0.6
 """Cosine of embeddings from which two inputs are on one topic."""
 MOST_ON_TOPIC = 0.1

@@ -1,7 +1,7 @@
 """split: rows to learn from, to choose the checkpoint by and to measure on, with no twin on two sides."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from itertools import chain
 from random import Random
 
@@ -61,7 +61,8 @@ def split(
     for row in rows:
         thoughts[row.input, row.output].append(row)
     each = [same[0] for same in thoughts.values()]  # one row with several chains of thought is one row
-    sides = _sides(task, each, config, Random(f"{seed}/split"))  # noqa: S311 - not for secrets
+    seen = {row.input for row in shown_to_teacher(task, found, config)[0].examples[len(task.examples) :]}
+    sides = _sides(task, each, config, seen, Random(f"{seed}/split"))  # noqa: S311 - not for secrets
     test = given.examples if given else tuple(sides["test"])
     return Splits(
         train=tuple(row for one in sides["train"] for row in thoughts[one.input, one.output]),
@@ -117,9 +118,11 @@ def _without_twins_of(test: Sequence[Example], rows: Sequence[Example], near_twi
     return kept, len(rows) - len(kept)
 
 
-def _sides(task: TaskSpec, rows: Sequence[Example], config: SplitConfig, rng: Random) -> dict[str, list[Example]]:
+def _sides(
+    task: TaskSpec, rows: Sequence[Example], config: SplitConfig, seen: Container[str], rng: Random
+) -> dict[str, list[Example]]:
     """The rows on three sides; twins go together. What test and validation have no room for is learned from, and of
-    those by people one half at least."""
+    those by people one half at least, and all inputs of data that the teacher has `seen`."""
     room = {
         "test": 0 if config.test_data else min(round(config.test * len(rows)), config.max_test),
         "validation": min(round(config.validation * len(rows)), config.max_validation),
@@ -130,7 +133,8 @@ def _sides(task: TaskSpec, rows: Sequence[Example], config: SplitConfig, rng: Ra
     for group in _measured_first(task, rows, groups([row.input for row in rows], config.near_twin), rng):
         real = sum(rows[place].is_real for place in group)
         fits = [side for side, left in room.items() if len(group) <= left]
-        side = fits[0] if real <= real_left else "train"
+        is_seen = any(rows[place].input in seen for place in group)
+        side = "train" if is_seen or real > real_left else fits[0]
         room[side] -= len(group)
         real_left -= real * (side != "train")
         side_of |= dict.fromkeys(group, side)

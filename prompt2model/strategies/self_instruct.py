@@ -30,9 +30,9 @@ NEEDS = ("text",)
 KINDS = ("generation",)
 
 FEWEST_WORDS, MOST_WORDS = 4, 150
+"""Of an instruction."""
 OPENING = "¿¡«„“‘「『\"'("
 """What may stand before the first letter."""
-"""Of an instruction."""
 MOST_ALIKE = 0.7
 """ROUGE-L to any other instruction."""
 UNSEEN = re.compile(r"\b(?:images?|graphs?|pictures?|files?|maps?|draw|plot|go to)\b", re.IGNORECASE)
@@ -111,7 +111,7 @@ def _instructions_requests(round: Round, pool: _Pool, size: int) -> list[tuple[i
 
 
 def _sifted(instruction: str, round: Round, pool: _Pool) -> str | Dropped:
-    found = words(instruction)
+    found, begun = words(instruction), instruction.lstrip(OPENING)
     for reason, is_so in (
         (
             "instruction too short or too long",
@@ -119,8 +119,8 @@ def _sifted(instruction: str, round: Round, pool: _Pool) -> str | Dropped:
         ),
         ("asks for what is no text", bool(UNSEEN.search(instruction))),
         ("asks for a program", instruction.startswith("Write a program")),
-        ("begins with no letter", not instruction.lstrip(OPENING)[:1].isalnum()),
-        ("not in English", round.task.language == "en" and not instruction[0].isascii()),
+        ("begins with no letter", not begun[:1].isalnum()),
+        ("not in English", round.task.language == "en" and not begun[:1].isascii()),
         ("like another instruction", pool.known.find(instruction) is not None),
     ):
         if is_so:
