@@ -450,7 +450,7 @@ def test_a_folder_may_be_named_by_a_text(tiny_decoder, tmp_path):
 
 
 def test_options_that_the_method_does_not_know_are_refused_with_those_it_knows(tiny_decoder, tmp_path):
-    with pytest.raises(ConfigError, match="There is no option mixing") as caught:
+    with pytest.raises(ConfigError, match=r"There is no option train\.options\.mixing") as caught:
         run(str(tiny_decoder), tmp_path, options={"mixing": 0.5})
     assert caught.value.hint.startswith("Options of seqkd: answers, samples")
 
