@@ -257,8 +257,11 @@ def test_what_the_protocol_does_not_offer_is_refused_before_it_is_sent(settings:
 
 def test_a_server_that_takes_no_top_p_of_one_is_asked_without() -> None:
     with serve("picky about top_p") as server:
-        assert [reply.text for reply in replies(connect(server), requests(20))] == ["yes"] * 20
-        assert all("top_p" not in body for body in server.asked)
+        teacher = connect(server)
+        assert [reply.text for reply in replies(teacher, requests(20))] == ["yes"] * 20
+        asked = len(server.asked)
+        assert [reply.text for reply in replies(teacher, requests(5))] == ["yes"] * 5
+        assert all("top_p" not in body for body in server.asked[asked:])
 
 
 def test_a_model_that_thinks_first_is_asked_in_the_newer_way_from_then_on(caplog: pytest.LogCaptureFixture) -> None:
