@@ -17,7 +17,7 @@ DEMO := runs/demo
 help:  ## what can be made
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
-demo: $(READY)  ## one sentence becomes a model in runs/demo: no key, no GPU, 2 to 11 minutes on 2 cores
+demo: $(READY)  ## one sentence becomes a model in runs/demo: no key, no GPU, 2 to 12 minutes on 2 cores
 	@$(BIN)/prompt2model demo --out $(DEMO)
 
 test: $(READY)  ## the tests, on all cores; SLOW=1 (or CI=true) adds those that train and serve real models
