@@ -11,6 +11,7 @@ from pathlib import Path
 
 from prompt2model.cache import key
 from prompt2model.conversation import Reply, Request
+from prompt2model.errors import RunError
 from prompt2model.teacher import Around, Teacher
 
 logger = logging.getLogger(__name__)
@@ -50,13 +51,19 @@ class Remembered(Around):
         return Reply(finish="failed", failure=self._settled[asked], cached=True)
 
     def settle(self) -> None:
-        """What has failed until now is part of what is done."""
+        """What has failed until now is part of what is done. Raises RunError when that cannot be written down.
+
+        Each line begins with a line end of its own: what a kill left half written spoils no other.
+        """
         if self._path and self._fresh:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.writelines(
-                    json.dumps({"key": asked, "failure": failure}, ensure_ascii=False) + "\n"
-                    for asked, failure in self._fresh.items()
-                )
+            lines = [json.dumps({"key": asked, "failure": failure}) for asked, failure in self._fresh.items()]
+            try:
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.writelines(f"\n{line}" for line in lines)
+            except OSError as error:
+                raise RunError(
+                    f"{self._path} cannot be written: {error.strerror}.", hint="Is the disk full?"
+                ) from error
             self._settled |= self._fresh
             self._fresh = {}
 

@@ -11,6 +11,7 @@ from prompt2model.cache import Cached, key
 from prompt2model.config import GenerateConfig
 from prompt2model.conversation import Reply, Request
 from prompt2model.errors import BudgetExceeded, ConfigError, DataError, TeacherError
+from prompt2model.failures import Remembered
 from prompt2model.ledger import prompt_text
 from prompt2model.recipe import plan
 from prompt2model.records import Example, Found, Source, TaskSpec
@@ -339,10 +340,15 @@ def test_what_failed_before_an_interruption_has_failed_when_it_goes_on(tmp_path)
     with pytest.raises(Killed):
         generate(REVIEWS, NOTHING, config, teacher=teacher, failures=failures)
     with failures.open("a") as file:
-        file.write('{"key": "half a li')
+        file.write('\n{"key": "half a li')
     again = Scripted(write_or_judge)
     made = generate(REVIEWS, NOTHING, config, teacher=Cached(again, tmp_path / "cache"), failures=failures)
     assert made.dropped["time-out"] == 1
+    late = Remembered(Scripted([Reply(finish="failed", failure="late")]), failures)
+    list(late.answer([Request(messages=())]))
+    late.settle()
+    ((_, found),) = next(iter(Remembered(Scripted([]), failures).answer([Request(messages=())])))
+    assert found.failure == "late"
     assert not {key("scripted", request) for request in asked[:89]} & {key("scripted", r) for r in again.asked}
 
 
